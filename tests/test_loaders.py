@@ -1,0 +1,589 @@
+"""Loaders: what is found, what is kept, and why the rest is not."""
+
+import datetime
+import io
+import tarfile
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.io import savemat
+
+from utils.datasets.archives import find_source, list_images, unpack
+from utils.datasets.facetable import DataError
+from utils.datasets.fairface import load_fairface
+from utils.datasets.utkface import load_utkface
+from utils.datasets.utkface_csv import load_utkface_csv
+from utils.datasets.wiki import age_at_photo, datenum_to_date, load_wiki, parse_name
+
+calm = settings(deadline=None)  # a busy machine is no failure
+
+
+@pytest.fixture(autouse=True)
+def work_dir(tmp_path_factory, monkeypatch):
+    """Keep every cache of these tests in a folder of its own."""
+    folder = tmp_path_factory.mktemp("work")
+    monkeypatch.setenv("FACES_WORK_DIR", str(folder))
+    return folder
+
+
+def jpeg(colour=128, size=(20, 20)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, (colour, 64, 32)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def put(path, content: bytes | None = None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(jpeg() if content is None else content)
+    return path
+
+
+def reasons(faces) -> dict[str, str]:
+    return dict(zip(faces.exclusions["image"], faces.exclusions["reason"], strict=True))
+
+
+def counts(faces) -> dict[str, int]:
+    return dict(zip(faces.steps["step"], faces.steps["faces"], strict=True))
+
+
+# -- Archives ----------------------------------------------------------------------------------
+
+UTK = ["UTKFace", "crop_part1"]
+NAME = "26_1_2_20170116184024662.jpg.chip.jpg"
+
+
+def make_archive(path, members: dict[str, bytes]):
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as file:
+            for name, content in members.items():
+                file.writestr(name, content)
+        return path
+    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return path
+
+
+def test_nothing_found_says_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="looked for UTKFace, crop_part1 .*FACES_DATA_DIR"):
+        find_source(tmp_path, UTK, "UTKFace")
+    with pytest.raises(DataError, match="does not exist"):
+        find_source(tmp_path / "nowhere", UTK, "UTKFace")
+
+
+@pytest.mark.parametrize("place", ["UTKFace", "utkface", "UTKFace/UTKFace", "crop_part1", "."])
+def test_folder_is_found(tmp_path, place):
+    put(tmp_path / place / NAME)
+    assert find_source(tmp_path, UTK, "UTKFace") == (tmp_path / place).resolve()
+
+
+def test_first_name_wins(tmp_path):
+    put(tmp_path / "crop_part1" / NAME)
+    put(tmp_path / "UTKFace" / NAME)
+    assert find_source(tmp_path, UTK, "UTKFace").name == "UTKFace"
+    assert find_source(tmp_path / "crop_part1", UTK, "UTKFace").name == "crop_part1"
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar", ".tar.gz", ".tgz"])
+def test_archive_is_unpacked_once(tmp_path, work_dir, ending):
+    members = {f"UTKFace/{NAME}": jpeg(), f"__MACOSX/UTKFace/._{NAME}": b"x"}
+    archive = make_archive(tmp_path / f"UTKFace{ending}", members)
+    faces = load_utkface(tmp_path)
+    assert faces.table["image"].tolist() == [NAME]
+    assert faces.read(NAME).size == (20, 20)
+    folder = unpack(archive)
+    before = folder.stat().st_mtime_ns
+    assert unpack(archive) == folder and folder.stat().st_mtime_ns == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    make_archive(archive, {**members, "UTKFace/30_0_0_20170116184024662.jpg": jpeg()})
+    assert len(load_utkface(tmp_path)) == 2  # another archive under the same name
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar", ".tar.gz"])
+@pytest.mark.parametrize("name", ["../evil.jpg", "a/../../evil.jpg", "/evil.jpg", "..\\evil.jpg"])
+def test_unsafe_archive_is_refused(tmp_path, work_dir, ending, name):
+    make_archive(tmp_path / f"UTKFace{ending}", {"UTKFace/a.jpg": jpeg(), name: b"x"})
+    with pytest.raises(DataError, match="unsafe name"):
+        find_source(tmp_path, UTK, "UTKFace")
+    assert not list(tmp_path.rglob("evil*")) + list(work_dir.rglob("*.jpg"))
+
+
+def test_links_in_an_archive_are_left_out(tmp_path):
+    with tarfile.open(tmp_path / "UTKFace.tar", "w") as file:
+        link = tarfile.TarInfo("UTKFace/x.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        file.addfile(link)
+        info = tarfile.TarInfo(f"UTKFace/{NAME}")
+        info.size = len(jpeg())
+        file.addfile(info, io.BytesIO(jpeg()))
+    assert list_images(find_source(tmp_path, UTK, "UTKFace")) == [NAME]
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar.gz", ".tar"])
+def test_damaged_archive_leaves_nothing(tmp_path, work_dir, ending):
+    members = {f"UTKFace/{k}_0_0_1.jpg": np.random.default_rng(k).bytes(5000) for k in range(9)}
+    archive = make_archive(tmp_path / f"UTKFace{ending}", members)
+    content = archive.read_bytes()
+    archive.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="damaged"):
+        find_source(tmp_path, UTK, "UTKFace")
+    assert not list((work_dir / "cache" / "unpacked").iterdir())
+
+
+def test_full_disk_is_seen_before_unpacking(tmp_path, monkeypatch):
+    make_archive(tmp_path / "UTKFace.zip", {NAME: jpeg()})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    with pytest.raises(DataError, match="FACES_WORK_DIR"):
+        find_source(tmp_path, UTK, "UTKFace")
+
+
+def test_disk_that_fills_while_unpacking_leaves_nothing(tmp_path, work_dir, monkeypatch):
+    make_archive(tmp_path / "UTKFace.zip", {NAME: jpeg()})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(DataError, match="No space left"):
+        find_source(tmp_path, UTK, "UTKFace")
+    assert not list((work_dir / "cache" / "unpacked").iterdir())
+
+
+def test_numbered_folder_is_no_wrapper(tmp_path):
+    make_archive(tmp_path / "wiki_crop.tar", {"wiki_crop/00/1_1950-01-01_1990.jpg": jpeg()})
+    assert load_wiki(tmp_path).table["image"].tolist() == ["00/1_1950-01-01_1990.jpg"]
+
+
+# -- UTKFace as files --------------------------------------------------------------------------
+
+
+def test_folder_without_faces(tmp_path):
+    (tmp_path / "UTKFace").mkdir()
+    (tmp_path / "UTKFace" / "notes.txt").write_text("no faces")
+    with pytest.raises(DataError, match="holds no"):
+        load_utkface(tmp_path)
+
+
+def test_names_decide(tmp_path):
+    for name in (NAME, "26_1_7_2017.jpg", "39_1_2017.jpg", "117_0_0_2017.jpg", "5_2_0_2017.jpg"):
+        put(tmp_path / "UTKFace" / name)
+    faces = load_utkface(tmp_path)
+    row = faces.table.iloc[0]
+    assert (row["age"], row["gender"], row["ethnicity"]) == (26.0, "female", "Asian")
+    assert len(faces) == 1 and len(faces.exclusions) == 4
+    assert "race 7" in reasons(faces)["26_1_7_2017.jpg"]
+    assert (faces.table["group"] == faces.table["image"]).all()
+
+
+# -- UTKFace as a table ------------------------------------------------------------------------
+
+
+def csv_row(**changes) -> dict:
+    row = {"age": 26, "ethnicity": 2, "gender": 1, "img_name": "20170116.jpg.chip.jpg",
+           "pixels": " ".join(str(k % 256) for k in range(2304))}
+    return row | changes
+
+
+def write_csv(folder, rows, **options):
+    path = folder / "age_gender.csv"
+    pd.DataFrame(rows).to_csv(path, index=False, **options)
+    return path
+
+
+def test_csv_round_trip(tmp_path):
+    write_csv(tmp_path, [csv_row(), csv_row(gender=0, age=1), csv_row(img_name="b.jpg")])
+    faces = load_utkface_csv(tmp_path)
+    assert faces.table["image"].tolist() == [
+        "26_1_2_20170116.jpg.chip.jpg", "1_0_2_20170116.jpg.chip.jpg", "26_1_2_b.jpg"]
+    assert faces.table["img_name"].tolist()[2] == "b.jpg"
+    assert faces.table["gender"].tolist() == ["female", "male", "female"]
+    assert faces.table["ethnicity"].unique().tolist() == ["Asian"]
+    picture = faces.read("26_1_2_b.jpg")
+    assert picture.mode == "RGB" and picture.size == (48, 48)
+    expected = (np.arange(2304) % 256).astype(np.uint8).reshape(48, 48)
+    assert (np.asarray(picture) == expected[..., None]).all()
+    assert faces.source_bytes("26_1_2_b.jpg") == expected.tobytes()
+
+
+BAD_ROWS = {
+    "3 pixels, expected 2304": {"pixels": "1 2 3"},
+    "0 pixels": {"pixels": ""},
+    "whole number from 0 to 255": {"pixels": " ".join(["7"] * 2303 + ["x"])},
+    "no whole number": {"pixels": " ".join(["7"] * 2303 + ["256"])},
+    "a pixel is no whole": {"pixels": " ".join(["7"] * 2303 + ["-1"])},
+    "is no whole": {"pixels": " ".join(["7"] * 2303 + ["1.5"])},
+    "2305 pixels": {"pixels": " ".join(["7"] * 2304 + ["x"])},
+    "age 140 is outside 0 to 116": {"age": 140},
+    "age 2.5 is outside": {"age": 2.5},
+    "age 'old' is no number": {"age": "old"},
+    "age '' is no number": {"age": ""},
+    "age nan is outside": {"age": "nan"},
+    "gender 2 is outside 0 to 1": {"gender": 2},
+    "ethnicity 7 is outside 0 to 4": {"ethnicity": 7},
+    "img_name is empty": {"img_name": ""},
+    "occurs twice": {},
+}
+
+
+def test_csv_bad_rows_are_listed(tmp_path):
+    rows = [csv_row(), *(csv_row(**changes) for changes in BAD_ROWS.values())]
+    write_csv(tmp_path, rows)
+    for _ in range(2):  # built, then from the cache
+        faces = load_utkface_csv(tmp_path)
+        assert len(faces) == 1
+        assert counts(faces) == {"rows in the table": len(rows), "usable rows": 1}
+        for line, (part, row) in enumerate(zip(BAD_ROWS, faces.exclusions.itertuples(),
+                                               strict=True), start=3):
+            assert part in row.reason
+            assert row.image.startswith(f"line {line}:")
+
+
+def test_csv_short_row_and_extra_fields(tmp_path):
+    path = write_csv(tmp_path, [csv_row()])
+    with open(path, "a") as file:
+        file.write("26,2\n26,2,1,c.jpg," + "7 " * 2304 + ",more\n")
+    faces = load_utkface_csv(tmp_path)
+    assert len(faces) == 2 and len(faces.exclusions) == 1
+
+
+def test_csv_missing_column(tmp_path):
+    write_csv(tmp_path, [{"age": 3, "pixels": "1 2"}])
+    with pytest.raises(DataError, match="lacks the columns .*ethnicity.*img_name"):
+        load_utkface_csv(tmp_path)
+
+
+def test_csv_empty_binary_and_all_bad(tmp_path):
+    path = tmp_path / "age_gender.csv"
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="lacks the columns"):
+        load_utkface_csv(tmp_path)
+    path.write_bytes(b"\xff\xfe\x00\x81" * 50)
+    with pytest.raises(DataError, match="no readable CSV"):
+        load_utkface_csv(tmp_path)
+    write_csv(tmp_path, [csv_row(age=500)])
+    with pytest.raises(DataError, match="no usable face"):
+        load_utkface_csv(tmp_path)
+
+
+def test_csv_zip_and_changed_file(tmp_path):
+    path = write_csv(tmp_path, [csv_row()])
+    with zipfile.ZipFile(tmp_path / "age_gender.csv.zip", "w") as file:
+        file.write(path, "age_gender.csv")
+    assert len(load_utkface_csv(tmp_path)) == 1
+    write_csv(tmp_path, [csv_row(), csv_row(img_name="b.jpg")])
+    assert len(load_utkface_csv(tmp_path)) == 2
+    path.unlink()
+    assert len(load_utkface_csv(tmp_path)) == 1
+
+
+def test_csv_half_written_cache_is_built_again(tmp_path, work_dir):
+    write_csv(tmp_path, [csv_row(), csv_row(img_name="b.jpg")])
+    folder = load_utkface_csv(tmp_path).root
+    (folder / "pixels.bin").write_bytes(b"half")
+    assert load_utkface_csv(tmp_path).read("26_1_2_b.jpg").size == (48, 48)
+    (folder / "labels.csv").unlink()
+    assert len(load_utkface_csv(tmp_path)) == 2
+
+
+# -- WIKI --------------------------------------------------------------------------------------
+
+
+def datenum(date: datetime.date) -> int:
+    """MATLAB's datenum: day 1 is 1 January of the year 0."""
+    return date.toordinal() + 366
+
+
+def test_datenum_known_values():
+    # From MATLAB's documentation: datenum(2000,1,1) is 730486.
+    assert datenum_to_date([730486, 730486.9]).astype(str).tolist() == ["2000-01-01"] * 2
+
+
+@calm
+@given(st.dates())
+def test_datenum_round_trip(date):
+    assert datenum_to_date(datenum(date)) == np.datetime64(date)
+
+
+@calm
+@given(st.floats(allow_nan=True, allow_infinity=True))
+def test_datenum_never_fails(number):
+    date = datenum_to_date([number])[0]
+    assert np.isnat(date) or datenum(date.item()) == np.floor(number)
+
+
+@calm
+@given(st.dates(min_value=datetime.date(1, 1, 1), max_value=datetime.date(2020, 12, 31)),
+       st.integers(1900, 2020))
+def test_age_is_completed_years_in_mid_year(birth, year):
+    age = age_at_photo(np.datetime64(birth, "D"), year)
+    assert age == year - birth.year - ((birth.month, birth.day) > (7, 1))
+
+
+@calm
+@given(st.integers(0, 10**9), st.dates(), st.integers(1000, 9999))
+def test_wiki_name_round_trip(number, birth, year):
+    name = f"07/{number}_{birth.isoformat()}_{year}.jpg"
+    assert parse_name(name) == (np.datetime64(birth, "D"), year)
+
+
+@calm
+@given(st.text(max_size=40))
+def test_wiki_name_never_fails(text):
+    parse_name(text)
+    parse_name(f"00/1_{text}_2010.jpg")
+
+
+def test_unknown_day_and_month_count_as_in_matlab():
+    assert parse_name("00/1_1960-02-00_2011.jpg")[0] == np.datetime64("1960-01-31")
+    assert parse_name("00/1_1960-00-00_2011.jpg")[0] == np.datetime64("1959-12-31")
+    assert parse_name("00/1_1960-13-01_2011.jpg") is None
+    assert parse_name("00/1_1963-02-006_2009.jpg") == (np.datetime64("1963-02-06"), 2009)
+
+
+BORN = datetime.date(1970, 3, 5)
+MAT_ROWS = [  # name, dob, year, gender, score, second score, reason of exclusion
+    ("00/good_m.jpg", datenum(BORN), 2000, 1.0, 2.5, np.nan, None),
+    ("01/good_f.jpg", datenum(BORN), 2001, 0.0, 1.75, np.nan, None),
+    ("00/no_face.jpg", datenum(BORN), 2000, 1.0, -np.inf, np.nan, "no face"),
+    ("00/nan_score.jpg", datenum(BORN), 2000, 1.0, np.nan, np.nan, "no face"),
+    ("00/two.jpg", datenum(BORN), 2000, 1.0, 4.0, 2.0, "second face"),
+    ("00/low.jpg", datenum(BORN), 2000, 1.0, 1.2, np.nan, "below 1.75"),
+    ("00/unborn.jpg", datenum(BORN), 1960, 1.0, 4.0, np.nan, "0 < age"),
+    ("00/age0.jpg", datenum(BORN), 1970, 1.0, 4.0, np.nan, "0 < age"),
+    ("00/old.jpg", datenum(datetime.date(1850, 1, 1)), 2000, 1.0, 4.0, np.nan, "0 < age"),
+    ("00/bad_date.jpg", 5, 2000, 1.0, 4.0, np.nan, "unreadable"),
+    ("00/no_gender.jpg", datenum(BORN), 2000, np.nan, 4.0, np.nan, "gender"),
+    ("00/gone.jpg", datenum(BORN), 2000, 1.0, 4.0, np.nan, "missing"),
+]  # fmt: skip
+
+
+def cells(values) -> np.ndarray:
+    """A MATLAB cell array of one row."""
+    out = np.empty((1, len(values)), dtype=object)
+    out[0, :] = values
+    return out
+
+
+def write_mat(folder, rows, drop=()):
+    """Write ``wiki.mat`` as the authors publish it: a struct with row vectors and cells."""
+    columns = list(zip(*rows, strict=True))
+    struct = {
+        "dob": np.array([columns[1]], dtype=np.int32),
+        "photo_taken": np.array([columns[2]], dtype=np.uint16),
+        "full_path": cells(columns[0]),
+        "gender": np.array([columns[3]], dtype=float),
+        "name": cells([f"Person {k}" for k in range(len(rows))]),
+        "face_location": cells([np.array([[1.0, 2.0, 30.0, 40.0]]) for _ in rows]),
+        "face_score": np.array([columns[4]], dtype=float),
+        "second_face_score": np.array([columns[5]], dtype=float),
+    }
+    for name in drop:
+        del struct[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    savemat(folder / "wiki.mat", {"wiki": struct})
+
+
+def wiki_images(folder, rows=MAT_ROWS):
+    for name, *_ in rows:
+        if "gone" not in name:
+            put(folder / name)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_wiki_mat_cleaning(tmp_path, inside):
+    folder = tmp_path / "wiki_crop"
+    wiki_images(folder)
+    put(folder / "00" / "extra.jpg")
+    write_mat(folder if inside else tmp_path, MAT_ROWS)
+    faces = load_wiki(tmp_path)
+    assert faces.table["image"].tolist() == ["00/good_m.jpg", "01/good_f.jpg"]
+    assert faces.table["age"].tolist() == [30.0, 31.0]
+    assert faces.table["gender"].tolist() == ["male", "female"]
+    assert faces.table["ethnicity"].isna().all()
+    found = reasons(faces)
+    for name, *_, reason in MAT_ROWS:
+        assert (name not in found) if reason is None else (reason in found[name])
+    assert found["00/extra.jpg"] == "not listed in wiki.mat"
+    assert counts(faces) == {
+        "rows (wiki.mat)": 12, "listed once": 12, "file is there": 11, "a face is found": 9,
+        "no second face": 8, "birth and photo year known": 7, "0 < age <= 100": 4,
+        "face score >= 1.75": 3, "gender known": 2}
+    assert faces.read("01/good_f.jpg").mode == "RGB"
+
+
+def test_wiki_min_score(tmp_path):
+    wiki_images(tmp_path / "wiki_crop")
+    write_mat(tmp_path / "wiki_crop", MAT_ROWS)
+    assert len(load_wiki(tmp_path, min_score=1.0)) == 3
+    assert len(load_wiki(tmp_path, min_score=2.0)) == 1
+
+
+def test_wiki_mat_of_one_row(tmp_path):
+    wiki_images(tmp_path / "wiki_crop", MAT_ROWS[:1])
+    write_mat(tmp_path / "wiki_crop", MAT_ROWS[:1])
+    assert load_wiki(tmp_path).table["image"].tolist() == ["00/good_m.jpg"]
+
+
+def test_wiki_mat_without_fields(tmp_path):
+    wiki_images(tmp_path / "wiki_crop")
+    write_mat(tmp_path / "wiki_crop", MAT_ROWS, drop=["face_score", "dob"])
+    with pytest.raises(DataError, match=r"lacks the fields \['dob', 'face_score'\]"):
+        load_wiki(tmp_path)
+    savemat(tmp_path / "wiki_crop" / "wiki.mat", {"other": np.arange(3)})
+    with pytest.raises(DataError, match="lacks the fields"):
+        load_wiki(tmp_path)
+    savemat(tmp_path / "wiki_crop" / "wiki.mat", {"wiki": np.arange(3)})
+    with pytest.raises(DataError, match="lacks the fields"):
+        load_wiki(tmp_path)
+    (tmp_path / "wiki_crop" / "wiki.mat").write_bytes(b"no matlab at all")
+    with pytest.raises(DataError, match="no readable MATLAB file"):
+        load_wiki(tmp_path)
+
+
+def test_wiki_mat_of_unequal_or_textual_fields(tmp_path):
+    wiki_images(tmp_path / "wiki_crop")
+    struct = {name: np.zeros((1, 3)) for name in
+              ("dob", "photo_taken", "gender", "face_score", "second_face_score")}
+    path = tmp_path / "wiki_crop" / "wiki.mat"
+    savemat(path, {"wiki": struct | {"full_path": cells(["a", "b"])}})
+    with pytest.raises(DataError, match="differ in length"):
+        load_wiki(tmp_path)
+    savemat(path, {"wiki": struct | {"full_path": cells(["a", "b", "c"]),
+                                     "dob": cells(["x", "y", "z"])}})
+    with pytest.raises(DataError, match="not numeric"):
+        load_wiki(tmp_path)
+
+
+NAMES = ["00/1_1980-03-01_2010.jpg", "00/2_1980-09-01_2010.jpg", "01/3_2010-09-01_2010.jpg",
+         "01/broken.jpg"]
+
+
+def test_wiki_by_names_alone(tmp_path):
+    for name in NAMES:
+        put(tmp_path / "wiki_crop" / name)
+    faces = load_wiki(tmp_path)
+    assert faces.table["image"].tolist() == NAMES[:2]
+    assert faces.table["age"].tolist() == [30.0, 29.0]
+    assert faces.table["gender"].isna().all()
+    assert "0 < age" in reasons(faces)[NAMES[2]] and "unreadable" in reasons(faces)[NAMES[3]]
+    assert "gender known" not in counts(faces)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_wiki_with_metadata_csv(tmp_path, inside):
+    for name in NAMES:
+        put(tmp_path / "wiki_crop" / name)
+    place = tmp_path / "wiki_crop" if inside else tmp_path
+    (place / "wiki_meta.csv").write_text(
+        f"full_path,gender\n{NAMES[0]},0\n{NAMES[1]},\n{NAMES[2]},1\n")
+    faces = load_wiki(tmp_path)
+    assert faces.table["image"].tolist() == NAMES[:1]
+    assert faces.table["gender"].tolist() == ["female"]
+    assert reasons(faces)[NAMES[1]] == "gender is unknown"
+    assert reasons(faces)[NAMES[3]] == "not listed in wiki_meta.csv"
+
+
+def test_wiki_bad_metadata_and_no_images(tmp_path):
+    put(tmp_path / "wiki_crop" / NAMES[0])
+    (tmp_path / "wiki_meta.csv").write_text("path,sex\na,1\n")
+    with pytest.raises(DataError, match="lacks the columns"):
+        load_wiki(tmp_path)
+    (tmp_path / "wiki_meta.csv").write_text("")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_wiki(tmp_path)
+    (tmp_path / "wiki_crop" / NAMES[0]).unlink()
+    with pytest.raises(DataError, match="holds no"):
+        load_wiki(tmp_path)
+
+
+# -- FairFace ----------------------------------------------------------------------------------
+
+FAIR_ROWS = [
+    ("val/1.jpg", "50-59", "Male", "East Asian"),
+    ("val/2.jpg", "0-2", "Female", "Latino_Hispanic"),
+    ("val/3.jpg", "more than 70", "Female", "Southeast Asian"),
+    ("val/4.jpg", "3-9", "Male", "White"),
+    ("val/5.jpg", "20-29", "Male", "Middle Eastern"),
+    ("val/6.jpg", "20-29", "Male", "Martian"),
+    ("val/7.jpg", "7", "Male", "White"),
+    ("val/8.jpg", "0-2", "x", "White"),
+    ("val/9.jpg", "0-2", "Male", "White"),  # no such file
+]
+TRAIN_ROWS = [
+    ("train/1.jpg", "30-39", "Female", "Black"),
+    ("train/2.jpg", "30-39", "Male", "Indian"),
+]
+
+
+def write_fairface(folder, rows=FAIR_ROWS, part="val"):
+    for file, *_ in rows:
+        if "9" not in file:
+            put(folder / file)
+    table = pd.DataFrame(rows, columns=["file", "age", "gender", "race"])
+    table.assign(service_test=True).to_csv(folder / f"fairface_label_{part}.csv", index=False)
+
+
+def test_fairface(tmp_path):
+    write_fairface(tmp_path / "FairFace540")
+    write_fairface(tmp_path / "FairFace540", TRAIN_ROWS, "train")
+    table = load_fairface(tmp_path).table.set_index("image")
+    assert len(table) == 7
+    assert table.loc["val/1.jpg", ["age", "gender"]].tolist() == [54.5, "male"]
+    assert table["ethnicity"].to_dict() == {
+        "train/1.jpg": "Black", "train/2.jpg": "Indian", "val/1.jpg": "Asian",
+        "val/2.jpg": "Other", "val/3.jpg": "Asian", "val/4.jpg": "White", "val/5.jpg": "Other"}
+    assert table.loc["val/3.jpg", ["age_group", "race7", "age"]].tolist() == [
+        "more than 70", "Southeast Asian", 74.5]
+    found = reasons(load_fairface(tmp_path))
+    assert {name: text.split()[0] for name, text in found.items()} == {
+        "val/6.jpg": "race", "val/7.jpg": "age", "val/8.jpg": "gender", "val/9.jpg": "file"}
+
+
+def test_fairface_bad_labels(tmp_path):
+    put(tmp_path / "FairFace" / "val" / "1.jpg")
+    with pytest.raises(DataError, match="lacks its labels"):
+        load_fairface(tmp_path)
+    path = tmp_path / "FairFace" / "fairface_label_val.csv"
+    path.write_text("file,age\nval/1.jpg,0-2\n")
+    with pytest.raises(DataError, match="lacks the columns"):
+        load_fairface(tmp_path)
+
+
+# -- The real sets, where they are -------------------------------------------------------------
+
+
+def test_real_wiki(real_data):
+    faces = load_wiki(real_data)
+    assert len(faces) == 34_200 and len(faces.exclusions) == 0
+    assert faces.table["gender"].value_counts().to_dict() == {"male": 25_744, "female": 8_456}
+    assert faces.table["age"].between(1, 100).all()
+    assert faces.read(faces.table["image"].iloc[0]).size == (64, 64)
+
+
+def test_real_fairface(real_data):
+    faces = load_fairface(real_data)
+    assert len(faces) == 540 and len(faces.exclusions) == 0
+    assert (faces.table.groupby(["age_group", "gender"]).size() == 30).all()
+
+
+def test_real_utkface_as_a_table(real_data, tmp_path):
+    """Make Kaggle's table from some of the files: labels and names must agree with the files."""
+    files = load_utkface(real_data)
+    some = files.table.iloc[:: len(files) // 60]
+    rows = []
+    for name in some["image"]:
+        age, gender, ethnicity, img_name = name.split("_")
+        grey = np.asarray(files.read(name).convert("L").resize((48, 48)))
+        rows.append(csv_row(age=age, gender=gender, ethnicity=ethnicity, img_name=img_name,
+                            pixels=" ".join(map(str, grey.ravel()))))
+    write_csv(tmp_path, rows)
+    table = load_utkface_csv(tmp_path).table
+    same = ["image", "age", "gender", "ethnicity"]
+    pd.testing.assert_frame_equal(table[same], some[same].reset_index(drop=True))

@@ -1,0 +1,251 @@
+"""The article: one file, nothing loaded from a network, captions, contents, folded code."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+from utils.report import html as article
+from utils.report.index import page_head, write_index
+
+VOID = {"meta", "img", "br", "hr", "input", "link", "col", "source", "wbr"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects what the tests ask for."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.tags, self.ids, self.data = [], [], [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == [], f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+            self.open.pop()
+
+    def handle_data(self, data):
+        self.data += data
+
+    def all(self, name):
+        return [attrs for tag, attrs in self.tags if tag == name]
+
+
+def picture(width=8, height=6, noise=False) -> str:
+    pixels = np.zeros((height, width, 3), np.uint8)
+    if noise:
+        pixels = np.random.default_rng(0).integers(0, 255, pixels.shape, np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def shown(data, **metadata):
+    return new_output("display_data", data=data, metadata=metadata)
+
+
+def code(source, *outputs, tags=()):
+    return new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags)})
+
+
+def printed(text, name="stdout"):
+    return new_output("stream", name=name, text=text)
+
+
+TABLE = (
+    '<style scoped>th {color: red}</style><table border="1" class="dataframe"><thead>'
+    "<tr><th></th><th>net</th><th>MAE</th></tr></thead><tbody>"
+    "<tr><th>0</th><td>vgg19</td><td>5.1</td></tr><tr><th>1</th><td>alexnet</td><td>6.2</td></tr>"
+    "</tbody></table>"
+)
+BADGE = "[![Colab](https://colab.example/badge.svg)](https://colab.example/x)"
+
+
+def toy():
+    """A notebook with everything that an executed one may hold."""
+    return new_notebook(
+        cells=[
+            new_markdown_cell(f"# Who is <old>?\n\nOne sentence of purpose. More.\n\n{BADGE}"),
+            code("import os", tags=["setup"]),
+            code("epochs: int = 1  # passes", tags=["parameters"]),
+            new_markdown_cell("## First part\n\nSee [it](01_dataset_eda.ipynb), [p](https://a.b)."),
+            code("x = 1 < 2"),
+            code(
+                "plot()",
+                printed("W0000 noise", "stderr"),
+                printed(
+                    " 10%|█    | 1/10 [00:01<00:09]\r100%|████| 10/10 [00:10<00:00]\nn = 7 <faces>\n"
+                ),
+                shown({"image/png": picture(), "text/plain": "<Figure>"}, caption="Error, n = 7."),
+                shown({"text/plain": "Text(0.5, 1.0, 'title')"}),
+            ),
+            new_markdown_cell("### Deeper"),
+            code("plot()", shown({"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'/>"})),
+            new_markdown_cell("*Figure: the faces, n = 9.*"),
+            code("table", shown({"text/html": TABLE}, caption="All *nets*.")),
+            new_markdown_cell("## First part\n\n| a | b |\n|---|---|\n| 1 | 2 |"),
+            code(
+                "bar", shown({"application/vnd.jupyter.widget-view+json": {}, "text/plain": "bar"})
+            ),
+            code("js", shown({"text/html": '<script src="https://x.y/z.js"></script><b>bold</b>'})),
+            code("find", shown({"text/markdown": "**Found** it."}), tags=["finding"]),
+            code("secret", printed("gone"), tags=["remove-cell"]),
+        ]
+    )
+
+
+def render(notebook, **resources) -> str:
+    return article.ArticleExporter().from_notebook_node(notebook, resources)[0]
+
+
+@pytest.fixture(scope="module")
+def text():
+    return render(toy(), subtitle="mobilenetv2, head", source="02_x.ipynb")
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+def assert_self_contained(text: str) -> None:
+    """No script, and nothing that a browser would fetch."""
+    page = Page(text)
+    assert not page.all("script") and not page.all("link") and not page.all("iframe")
+    for tag, attrs in page.tags:
+        if tag not in ("a",):
+            for name in ("src", "href", "data", "poster", "srcset", "background"):
+                value = attrs.get(name) or ""
+                assert value.startswith("data:") or not value, f"<{tag} {name}={value[:60]}>"
+    styles = "".join(re.findall(r"<style.*?</style>", text, re.S))
+    assert "@import" not in styles and "url(" not in styles
+    assert not [attrs for _, attrs in page.tags if any(name.startswith("on") for name in attrs)]
+
+
+def test_loads_nothing_and_is_valid(text):
+    assert_self_contained(text)
+
+
+def test_title_finding_and_contents_come_first(text, page):
+    assert "<h1>Who is &lt;old&gt;?</h1>" in text or "<h1>Who is ?</h1>" in text
+    assert len(page.all("h1")) == 1 and len(page.all("nav")) == 1
+    assert text.index("<h1>") < text.index("<strong>Found</strong>") < text.index("<nav")
+    assert text.index("<nav") < text.index("One sentence of purpose")
+    assert "mobilenetv2, head" in text
+
+
+def test_contents_lead_to_headings_with_unique_ids(page):
+    links = [a["href"][1:] for a in page.all("a") if a.get("href", "").startswith("#")]
+    assert links == ["first-part", "deeper", "first-part-2"]
+    assert set(links) <= set(page.ids) and len(page.ids) == len(set(page.ids))
+
+
+def test_figures_and_tables_are_numbered_and_captioned(text):
+    assert "<b>Figure 1.</b> Error, n = 7.</figcaption>" in text
+    assert "<b>Figure 2.</b> The faces, n = 9.</figcaption>" in text
+    assert "<b>Table 1.</b> All <em>nets</em>.</figcaption>" in text
+
+
+def test_pictures_are_inside_and_have_a_text(page):
+    images = page.all("img")
+    assert len(images) == 2 and all(image["alt"] for image in images)
+    assert {image["src"].split(";")[0] for image in images} == {
+        "data:image/png",
+        "data:image/svg+xml",
+    }
+
+
+def test_code_is_folded_and_named(text, page):
+    assert len(page.all("details")) >= 4
+    for label in ("Set-up", "Parameters", "Code"):
+        assert f"<summary>{label}</summary>" in text
+    assert all("open" not in attrs for attrs in page.all("details"))
+
+
+def test_noise_is_dropped(page):
+    for noise in ("W0000", "it/s", "10/10", "Text(0.5", "gone", "bar-view", "<Figure"):
+        assert noise not in page.data
+    assert "n = 7 <faces>" in page.data and "bold" in page.data
+
+
+def test_tables_scroll_align_numbers_and_lose_row_numbers(text, page):
+    assert text.count('<div class="scroll">') == len(page.all("table")) == 2
+    assert '<td class="number">5.1</td>' in text and "<td>vgg19</td>" in text
+    assert "<th>0</th>" not in text and "scoped" not in text
+    assert all("border" not in attrs for attrs in page.all("table"))
+
+
+def test_links_between_notebooks_and_badges_go(page):
+    hrefs = [attrs.get("href", "") for attrs in page.all("a")]
+    assert "https://a.b" in hrefs
+    assert not [href for href in hrefs if href.endswith(".ipynb") or "colab" in href]
+
+
+def test_phone_dark_and_paper_are_provided_for(text, page):
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all(
+        "meta"
+    )
+    for rule in ("prefers-color-scheme: dark", "@media print", "@media (max-width"):
+        assert rule in text
+
+
+def test_long_prints_are_folded():
+    long = "\n".join(f"line {number}" for number in range(50))
+    assert "Printed text, 50 lines" in render(new_notebook(cells=[code("x", printed(long))]))
+
+
+def test_an_error_is_shown_without_colour_codes():
+    error = new_output("error", ename="E", evalue="v", traceback=["\x1b[31mE: bad <x>\x1b[0m"])
+    assert '<pre class="error">E: bad &lt;x&gt;</pre>' in render(
+        new_notebook(cells=[code("x", error)])
+    )
+
+
+def test_a_notebook_without_anything_still_renders():
+    assert_self_contained(render(new_notebook(cells=[]), source="empty.ipynb"))
+
+
+def test_a_large_picture_becomes_smaller():
+    large = picture(500, 500, noise=True)
+    text = render(new_notebook(cells=[code("x", shown({"image/png": large}))]))
+    assert "data:image/webp" in text and len(text) < len(large)
+
+
+def test_a_page_over_the_limit_is_refused(tmp_path, monkeypatch):
+    nbformat.write(toy(), tmp_path / "toy.ipynb")
+    monkeypatch.setattr(article, "MAX_BYTES", 1000)
+    with pytest.raises(ValueError, match="out.html has 0.0 MB, expected at most 0; show fewer"):
+        article.write_article(tmp_path / "toy.ipynb", tmp_path / "out.html")
+    assert not (tmp_path / "out.html").exists()
+
+
+def test_the_index_leads_to_every_page(tmp_path):
+    nbformat.write(toy(), tmp_path / "toy.ipynb")
+    for sub, name in (("smoke", "02_a"), ("smoke", "06_report"), ("study", "06_report")):
+        (tmp_path / sub).mkdir(exist_ok=True)
+        article.write_article(tmp_path / "toy.ipynb", tmp_path / sub / f"{name}.html", "a, b")
+    title, sentence = page_head(tmp_path / "smoke" / "02_a.html")
+    assert title.endswith("(a, b)") and sentence == "One sentence of purpose."
+    text = write_index(tmp_path).read_text()
+    links = [attrs["href"] for attrs in Page(text).all("a")]
+    assert links == ["study/06_report.html", "smoke/06_report.html", "smoke/02_a.html"]
+    assert text.count("One sentence of purpose.") == 3
+    assert_self_contained(text)
+
+
+def test_the_index_of_nothing_says_what_to_do(tmp_path):
+    assert "./run_all.sh" in write_index(tmp_path).read_text()

@@ -1,0 +1,1 @@
+"""Age, gender and ethnicity prediction from faces: the code behind the notebooks."""

@@ -1,0 +1,229 @@
+"""Heat-maps of what a trained network looked at.
+
+The methods come from tf-keras-vis; `batched_gradcam` is our own Grad-CAM for thousands of faces.
+All return maps of the size of the input, each scaled to 0..1, without NaN.
+"""
+
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from utils.explain.maps import center_gaussian_maps, normalise, random_maps, resize_maps
+from utils.explain.target import Target, batches, checked, explain_target
+
+METHODS = ("gradcam", "gradcam_pp", "scorecam", "smoothgrad")
+CONTROLS = ("random", "center_gaussian")
+METHOD_LABELS = {
+    "gradcam": "Grad-CAM",
+    "gradcam_pp": "Grad-CAM++",
+    "scorecam": "Score-CAM",
+    "smoothgrad": "SmoothGrad",
+    "random": "random map",
+    "center_gaussian": "centred Gaussian",
+}
+
+
+def _gradcam(target, images, score, options):
+    from tf_keras_vis.gradcam import Gradcam
+
+    return Gradcam(target.net)(
+        score, images, target.layer, seek_penultimate_conv_layer=False, normalize_cam=False
+    )
+
+
+def _gradcam_pp(target, images, score, options):
+    from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
+
+    # exp(score) cancels in the normalised map; without this shift it overflows.
+    def shifted(output):
+        value = score(output)
+        return value - tf.stop_gradient(value)
+
+    return GradcamPlusPlus(target.net)(
+        shifted, images, target.layer, seek_penultimate_conv_layer=False, normalize_cam=False
+    )
+
+
+def _scorecam(target, images, score, options):
+    from tf_keras_vis.scorecam import Scorecam
+
+    explainer = Scorecam(target.net)
+    # The library's predict would print a progress bar for every batch.
+    quiet = functools.partial(target.net.predict, verbose=0)
+    explainer.model = _Quiet(target.net, quiet)
+    channels = target.net.get_layer(target.layer).output.shape[-1]
+    return explainer(
+        score,
+        images,
+        target.layer,
+        seek_penultimate_conv_layer=False,
+        max_N=min(options["max_maps"], channels),
+        normalize_cam=False,
+    )
+
+
+class _Quiet:
+    """A model whose `predict` prints nothing; all else is the model's."""
+
+    def __init__(self, model, predict):
+        self._model, self.predict = model, predict
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+
+def _smoothgrad(target, images, score, options):
+    from tf_keras_vis.saliency import Saliency
+
+    return Saliency(target.net)(
+        score,
+        tf.constant(images),
+        smooth_samples=options["smooth_samples"],
+        smooth_noise=options["smooth_noise"],
+        normalize_map=False,
+    )
+
+
+_EXPLAINERS = {
+    "gradcam": _gradcam,
+    "gradcam_pp": _gradcam_pp,
+    "scorecam": _scorecam,
+    "smoothgrad": _smoothgrad,
+}
+
+
+def cam(
+    model,
+    images,
+    task,
+    layer=None,
+    method="gradcam",
+    classes=None,
+    batch_size=16,
+    seed=129,
+    max_maps=32,
+    smooth_samples=20,
+    smooth_noise=0.2,
+) -> np.ndarray:
+    """Explain one task on some faces with a method of tf-keras-vis.
+
+    Parameters
+    ----------
+    model : keras.Model or Target
+        A trained flat network, images 0..255 -> one softmax per task.
+    images : array [n, s, s, 3]
+        Pixels 0..255.
+    task : str
+        ``age`` is explained by its expected value, the others by the logit of a class.
+    layer : str, optional
+        Layer of the feature maps, as the registry names it.
+    method : {"gradcam", "gradcam_pp", "scorecam", "smoothgrad"}
+        Selvaraju et al. 2017; Chattopadhay et al. 2018; Wang et al. 2020 (the faster variant
+        with the `max_maps` most variable feature maps); Smilkov et al. 2017.
+    classes : int or int array [n], optional
+        Class to explain, by default the predicted one. For ages: 1 what makes the face older
+        (default), -1 what makes it younger.
+    seed : int
+        Seed of SmoothGrad's noise.
+
+    Returns
+    -------
+    float32 array [n, s, s], each map in 0..1
+
+    Raises
+    ------
+    ValueError
+        If the method, task, layer, class or picture size does not fit, or the model is nested
+        or untrained.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is unknown; expected one of {', '.join(METHODS)}")
+    target = explain_target(model, task, layer)
+    images = checked(images, target)
+    chosen = target.classes(target.logits(images, batch_size), classes)
+    options = dict(max_maps=max_maps, smooth_samples=smooth_samples, smooth_noise=smooth_noise)
+    parts, state = [], np.random.get_state()
+    np.random.seed(seed)  # tf-keras-vis draws from NumPy's global generator
+    try:
+        for i, part in enumerate(batches(images, batch_size)):
+            wanted = chosen[i * batch_size : i * batch_size + len(part)]
+            score = functools.partial(
+                target.scores, classes=wanted, softmaxed=method == "scorecam"
+            )
+            parts.append(np.asarray(_EXPLAINERS[method](target, part, score, options)))
+    finally:
+        np.random.set_state(state)
+    return normalise(np.concatenate(parts))
+
+
+def batched_gradcam(model, images, task, layer=None, classes=None, batch_size=32) -> np.ndarray:
+    """Grad-CAM of many faces: the maps of ``cam(..., method="gradcam")``, faster.
+
+    One compiled graph gives features, logits and the gradient between them, which stops at the
+    layer; all maps are resized by two matrix products.
+
+    Parameters and returns as for `cam`.
+    """
+    target = explain_target(model, task, layer)
+    images = checked(images, target)
+    wanted = _requested(target, classes, len(images))
+    step = _gradcam_step(target)
+    parts = [
+        step(tf.constant(part), tf.constant(wanted[i * batch_size : i * batch_size + len(part)]))
+        for i, part in enumerate(batches(images, batch_size))
+    ]
+    return normalise(resize_maps(np.concatenate(parts), target.size))
+
+
+PREDICTED = -1  # stands for "the predicted class" inside the compiled step
+
+
+def _requested(target: Target, classes, n) -> np.ndarray:
+    if classes is None and target.kind == "class":
+        return np.full(n, PREDICTED, np.int32)
+    k = target.net.outputs[0].shape[-1]
+    return target.classes(np.empty((n, k)), classes).astype(np.int32)
+
+
+def _gradcam_step(target: Target):
+    """Compile images [n, s, s, 3], classes [n] -> raw maps [n, h, w]."""
+    net = keras.Model(
+        target.net.inputs, [target.net.get_layer(target.layer).output, target.net.outputs[0]]
+    )
+
+    def step(images, classes):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            features, logits = net(images, training=False)
+            if target.kind == "class":
+                best = tf.argmax(logits, axis=-1, output_type=tf.int32)
+                classes = tf.where(classes == PREDICTED, best, classes)
+            score = target.scores(logits, classes)
+        # Inside a graph only the path from the score to the features is kept.
+        gradients = tape.gradient(score, features)
+        weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
+        return tf.nn.relu(tf.reduce_sum(weights * features, axis=-1))
+
+    picture = ("float32", target.net.inputs[0].shape[1:])
+    return target.compiled("gradcam", step, picture, ("int32", ()))
+
+
+def explain(
+    model, images, task, method, layer=None, classes=None, batch_size=16, seed=129, **options
+) -> np.ndarray:
+    """Maps by any method or control, the fast way: parameters as for `cam`.
+
+    `method` may also be ``random`` or ``center_gaussian``; Grad-CAM is the batched one.
+    """
+    target = explain_target(model, task, layer)
+    if method == "random":
+        return random_maps(len(images), target.size, seed)
+    if method == "center_gaussian":
+        return center_gaussian_maps(len(images), target.size)
+    if method == "gradcam":
+        return batched_gradcam(target, images, task, classes=classes, batch_size=batch_size)
+    return cam(
+        target, images, task, None, method, classes, batch_size=batch_size, seed=seed, **options
+    )

@@ -1,0 +1,256 @@
+"""From finished runs to explanations: the same faces, the same statistics, for every network."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from utils import runs as run_folders
+from utils.backbones import BACKBONES
+from utils.datasets import prepare
+from utils.explain import select
+from utils.explain.cams import CONTROLS, METHODS, batched_gradcam, explain
+from utils.explain.faithfulness import faithfulness, summarise
+from utils.explain.gallery import Panel
+from utils.explain.localisation import evidence_masks, localisation
+from utils.explain.regions import attention_shares, attention_table
+from utils.explain.sanity import cascade, randomization_similarity
+from utils.explain.table import statistics_rows
+from utils.explain.target import explain_target
+from utils.files import read_json
+
+NO_RUN = (
+    "no finished run to explain in {root}. Make one: ./run_all.sh smoke, or run "
+    "notebooks/02_finetune_backbone.ipynb"
+)
+
+
+@dataclass
+class View:
+    """A finished run with its network, its test predictions and its pictures."""
+
+    folder: Path
+    split: str = "test"
+    _targets: dict = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def config(self) -> dict:
+        """Parameters of the run."""
+        return read_json(self.folder / "config.json")
+
+    @property
+    def run(self) -> str:
+        """Name of the run."""
+        return self.folder.name
+
+    @property
+    def label(self) -> str:
+        """Name of the network as figures show it."""
+        return self.config.get("label", self.config["model"])
+
+    @cached_property
+    def model(self):
+        """The trained network in float32."""
+        return run_folders.load_model(self.folder)
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """Predictions of the split, rows named by image."""
+        table = pd.read_parquet(self.folder / "predictions.parquet")
+        table = table[table["split"] == self.split]
+        return table.set_index("image", drop=False).rename_axis(None)
+
+    @cached_property
+    def prepared(self):
+        """Faces and pictures as the run saw them."""
+        c = self.config
+        return prepare(
+            c["dataset"], c["input_size"], c["split"], c.get("split_seed", 129),
+            c.get("limit", 0), progress=False, **c.get("dataset_options", {}),
+        )
+
+    def target(self, task):
+        """The task, prepared for explanation with the layer that the registry names."""
+        if task not in self._targets:
+            entry = BACKBONES.get(self.config["model"])
+            layer = entry.last_conv if entry else None
+            self._targets[task] = explain_target(self.model, task, layer)
+        return self._targets[task]
+
+    def images(self, names) -> np.ndarray:
+        """Pictures of the named faces, uint8 [n, s, s, 3]."""
+        rows = pd.Index(self.prepared.table["image"]).get_indexer(list(names))
+        if (rows < 0).any():
+            lost = np.asarray(names, dtype=object)[rows < 0]
+            raise ValueError(
+                f"{self.run}: {len(lost)} faces such as {lost[0]!r} are not in its data set; "
+                "set FACES_DATA_DIR to the data that the run was trained on"
+            )
+        return np.asarray(self.prepared.images[rows])
+
+
+def open_runs(names=(), dataset="", root=None, **wanted) -> list[View]:
+    """Finished runs of the registry's networks on one data set, in the registry's order.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of run folders; empty for all that fit.
+    dataset : str
+        Only runs on this data set; empty for the data set of the first run found.
+    **wanted
+        Further values in a run's configuration, such as ``protocol="finetune"``.
+
+    Returns
+    -------
+    list of View
+        Empty if there is none; `NO_RUN` says how to make one.
+    """
+    wanted = wanted | ({"dataset": dataset} if dataset else {})
+    views = [View(folder) for folder in run_folders.find_runs(root, **wanted)]
+    views = [view for view in views if (view.folder / "model.keras").is_file()]
+    if names:
+        views = [view for view in views if view.run in names]
+    else:
+        views = [view for view in views if view.config["model"] in BACKBONES]
+    order = {name: i for i, name in enumerate(BACKBONES)}
+    views.sort(key=lambda view: (order.get(view.config["model"], 99), view.run))
+    same = [view for view in views if view.config["dataset"] == views[0].config["dataset"]]
+    if names or not same:
+        return same
+    # One run a network, all by one protocol and seed: the one most networks have.
+    kinds = Counter((v.config["protocol"], v.config["seed"]) for v in same)
+    kind = kinds.most_common(1)[0][0]
+    fit = [v for v in same if (v.config["protocol"], v.config["seed"]) == kind]
+    return list({v.config["model"]: v for v in fit}.values())
+
+
+def common_faces(views, n=0, seed=129) -> np.ndarray:
+    """Names of test faces that every run predicted, in random order; `n` of them, 0 for all."""
+    if not views:
+        return np.array([], dtype=object)
+    shared = set(views[0].predictions.index)
+    for view in views[1:]:
+        shared &= set(view.predictions.index)
+    names = np.array(sorted(shared), dtype=object)
+    if not len(names):
+        raise ValueError(
+            f"the runs {', '.join(v.run for v in views)} share no test face; "
+            "explain runs with the same data set and split"
+        )
+    order = np.random.default_rng(seed).permutation(len(names))
+    return names[order[: n or None]]
+
+
+def common_tasks(views, wanted) -> list[str]:
+    """Those of the wanted tasks that every run has."""
+    return [t for t in wanted if views and all(t in v.config["tasks"] for v in views)]
+
+
+def panel(view, task, names, method="gradcam", classes=None, label="", seed=129) -> Panel:
+    """A gallery column: maps, predictions and probabilities of one run for the named faces."""
+    table = view.predictions.loc[list(names)]
+    maps = explain(
+        view.target(task), view.images(names), task, method, classes=classes, seed=seed
+    )
+    places = range(len(table))
+    texts = [select.prediction_text(table, task, i) for i in places]
+    right = select.right(table, task, years=10)
+    return Panel(label or view.label, maps, texts, right)
+
+
+def truths(view, task, names) -> list[str]:
+    """True labels of the named faces in words."""
+    table = view.predictions.loc[list(names)]
+    return [select.truth_text(table, task, i) for i in range(len(table))]
+
+
+def gradcam_maps(view, task, names, chunk=256) -> np.ndarray:
+    """Grad-CAM maps of many faces, float16 [n, s, s]: half the memory, ample for averages."""
+    target = view.target(task)
+    parts = [
+        batched_gradcam(target, view.images(names[i : i + chunk]), task).astype(np.float16)
+        for i in range(0, len(names), chunk)
+    ]
+    return np.concatenate(parts)
+
+
+@dataclass
+class Findings:
+    """What was measured for one run and task.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Rows for ``explanations.csv``.
+    per_face : DataFrame
+        Faithfulness of each face and method.
+    curves : DataFrame
+        Mean deletion and insertion curves.
+    cascades : dict
+        Method -> table of `utils.explain.sanity.cascade`.
+    shares : DataFrame
+        Attention of Grad-CAM per face and region.
+    maps : float16 array [n, s, s]
+        Grad-CAM maps of all faces.
+    """
+
+    table: pd.DataFrame
+    per_face: pd.DataFrame
+    curves: pd.DataFrame
+    cascades: dict
+    shares: pd.DataFrame
+    maps: np.ndarray
+
+
+def measure(
+    view, task, names, n_faithful=50, n_sanity=16, steps=10, methods=METHODS, seed=129,
+    progress=True,
+) -> Findings:
+    """All statistics of one run and task.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Faces; all of them enter the attention of Grad-CAM, the first ones the rest.
+    n_faithful, n_sanity : int
+        Faces for faithfulness (and true evidence), and for parameter randomisation.
+    steps : int
+        Steps of the deletion and insertion curves.
+    methods : sequence of str
+        Methods besides the controls, which always run.
+    """
+    bar = tqdm(total=3 + 2 * len(methods), desc=f"{view.label}, {task}", unit="part",
+               disable=not progress, mininterval=5.0)
+    target, few = view.target(task), names[:n_faithful]
+    heat = gradcam_maps(view, task, names)
+    bar.update()
+    images, maps = view.images(few), {}
+    for method in (*methods, *CONTROLS):
+        maps[method] = explain(target, images, task, method, seed=seed)
+        bar.update(method in methods)
+    per_face, curves = faithfulness(target, images, maps, task, steps=steps, seed=seed)
+    bar.update()
+    cascades = {}
+    for method in methods:
+        cascades[method] = cascade(target, images[:n_sanity], task, method=method, seed=seed)
+        bar.update()
+    tables = [attention_table(heat, seed).assign(method="gradcam"), summarise(per_face, seed)]
+    tables += [attention_table(maps[m], seed).assign(method=m) for m in methods if m != "gradcam"]
+    for method, table in cascades.items():
+        row = randomization_similarity(table)
+        tables.append(
+            pd.DataFrame([{"method": method, "statistic": "randomization_similarity", **row}])
+        )
+    if view.config["dataset"] == "synthetic":
+        tables.append(localisation(maps, evidence_masks(few, task, target.size), seed))
+    bar.update()
+    bar.close()
+    table = statistics_rows(
+        pd.concat(tables, ignore_index=True), view.run, view.config["model"], task
+    )
+    return Findings(table, per_face, curves, cascades, attention_shares(heat), heat)

@@ -1,0 +1,65 @@
+"""Files that are whole or absent: write aside, then rename."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def write_aside(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` only if the block succeeds.
+
+    Works for files and for folders. A reader never sees a half-written `path`, also after a
+    kill or on a full disk.
+
+    Parameters
+    ----------
+    path : Path or str
+        The final name. Missing parent folders are made.
+
+    Yields
+    ------
+    Path
+        A name in the same folder, with the same ending, to write to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with write_aside(folder / "note.txt") as aside:
+    ...     _ = aside.write_text("whole")
+    >>> (folder / "note.txt").read_text(), len(list(folder.iterdir()))
+    ('whole', 1)
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The ending stays last: writers such as Keras choose the format by it.
+    aside = path.with_name(f".aside-{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        yield aside
+        if path.is_dir() and aside.is_dir():
+            shutil.rmtree(path)
+        os.replace(aside, path)
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path | str, content) -> None:
+    """Write `content` as readable JSON, whole or not at all."""
+    with write_aside(path) as aside:
+        aside.write_text(json.dumps(content, indent=1, default=str) + "\n")
+
+
+def read_json(path: Path | str):
+    """Read JSON; an unreadable file is named in the error."""
+    try:
+        return json.loads(Path(path).read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); delete it and run again") from error

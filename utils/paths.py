@@ -1,0 +1,44 @@
+"""Where does everything lie?
+
+Three environment variables move the folders of the study:
+
+``FACES_DATA_DIR``     raw data sets, read only      (default ``data/raw``)
+``FACES_WEIGHTS_DIR``  ImageNet weights for machines without a network (default: none)
+``FACES_WORK_DIR``     caches and run folders        (default ``data``)
+"""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _from_environment(name: str, default: Path) -> Path:
+    value = os.environ.get(name, "").strip()
+    return Path(value).expanduser().resolve() if value else default
+
+
+def data_dir() -> Path:
+    """Folder of the raw data sets."""
+    return _from_environment("FACES_DATA_DIR", ROOT / "data" / "raw")
+
+
+def weights_dir() -> Path | None:
+    """Folder of ImageNet weights, or None: then Keras downloads them."""
+    value = os.environ.get("FACES_WEIGHTS_DIR", "").strip()
+    return Path(value).expanduser().resolve() if value else None
+
+
+def work_dir() -> Path:
+    """Folder that holds ``cache`` and ``runs``."""
+    return _from_environment("FACES_WORK_DIR", ROOT / "data")
+
+
+def cache_dir() -> Path:
+    """Folder of everything that can be made again: image caches, features, hashes."""
+    return work_dir() / "cache"
+
+
+def runs_dir() -> Path:
+    """Folder of the run folders."""
+    return work_dir() / "runs"

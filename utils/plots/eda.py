@@ -1,0 +1,341 @@
+"""What is in a data set: figures for the first notebook."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from utils.datasets.facetable import AGE_BINS, ETHNICITIES, GENDERS, MAX_AGE, DataError, age_bin
+from utils.evaluation.columns import require
+from utils.evaluation.noise import heaping_index, label_conflicts
+from utils.plots import theme
+
+SMALL = 30
+
+
+def _labelled(table, *columns):
+    """Rows where all `columns` are known; an error where none is left."""
+    require(table, columns, "face table")
+    rows = table.dropna(subset=list(columns))
+    if rows.empty:
+        raise DataError(f"face table: no row has {' and '.join(columns)}; nothing to draw")
+    return rows
+
+
+def age_histogram(table, dataset):
+    """Faces by year of age, ages that end in 0 or 5 marked."""
+    ages = _labelled(table, "age")["age"].to_numpy(float).astype(int)
+    counts = np.bincount(np.clip(ages, 0, MAX_AGE), minlength=MAX_AGE + 1)
+    years = np.arange(len(counts))
+    round_year = years % 5 == 0
+    figure, axes = theme.canvas()
+    axes.bar(years[~round_year], counts[~round_year], 1, color=theme.PALE, label="other ages")
+    axes.bar(
+        years[round_year], counts[round_year], 1, color=theme.RED, label="ages ending in 0 or 5"
+    )
+    axes.axvline(np.median(ages), color=theme.BLACK, ls="--", lw=1.5)
+    axes.annotate(
+        f"median {np.median(ages):.0f}",
+        (np.median(ages), counts.max()),
+        xytext=(6, -4),
+        textcoords="offset points",
+        va="top",
+    )
+    axes.set(xlabel="age (years)", ylabel="faces", xlim=(-1, MAX_AGE + 1))
+    axes.grid(axis="x", visible=False)
+    axes.legend()
+    share, index = np.mean(ages % 5 == 0), heaping_index(ages)
+    title = f"{share:.0%} of the ages end in 0 or 5 (20% if spread evenly); age {counts.argmax()} "
+    title += f"alone holds {counts.max() / len(ages):.1%}"
+    caption = f"Faces by year of age. Whipple's index, ages 23 to 62: {index:.0f} (100 = no heaping"
+    return theme.finish(figure, title, dataset, caption + ")", len(ages))
+
+
+def count_plot(table, column, dataset):
+    """Faces by gender or ethnicity, with shares."""
+    known = {"gender": GENDERS, "ethnicity": ETHNICITIES}
+    if column not in known:
+        raise ValueError(f"column {column!r} cannot be counted; expected gender or ethnicity")
+    labels = _labelled(table, column)[column]
+    counts = labels.value_counts().reindex(known[column], fill_value=0)
+    figure, axes = theme.canvas(height=1.9 + 0.42 * len(counts))
+    top = counts == counts.max()
+    tints = [theme.BLUE if first else theme.SKY for first in top]
+    bars = axes.barh(counts.index, counts, color=tints)
+    texts = [f"{count:,}  ({count / counts.sum():.1%})" for count in counts]
+    axes.bar_label(bars, texts, padding=4)
+    axes.set(xlabel="faces", xlim=(0, counts.max() * 1.3))
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    title = f"Always guessing '{counts.idxmax()}' is right for {counts.max() / counts.sum():.1%}; "
+    title += f"'{counts.idxmin()}' is rarest with {counts.min() / counts.sum():.1%}"
+    return theme.finish(figure, title, dataset, f"Faces by {column}", int(counts.sum()))
+
+
+def joint_counts(table, dataset):
+    """Faces by age bin, gender and ethnicity: two heat-maps of counts."""
+    faces = _labelled(table, "age", "gender", "ethnicity")
+    figure, panels = theme.canvas(1, 2, height=4.2, width=9.5, sharey=True)
+    cells = np.zeros((2, len(ETHNICITIES), len(AGE_BINS)), int)
+    place = (
+        pd.Categorical(faces["gender"], GENDERS).codes,
+        pd.Categorical(faces["ethnicity"], ETHNICITIES).codes,
+        age_bin(faces["age"]),
+    )
+    np.add.at(cells, place, 1)
+    shade = np.log10(cells + 1)
+    for gender, axes, count, tone in zip(GENDERS, panels, cells, shade, strict=True):
+        texts = [[f"{value:,}" for value in line] for line in count]
+        theme.annotated(axes, tone, texts, ETHNICITIES, AGE_BINS, (0, shade.max()))
+        axes.set(title=gender, xlabel="age (years)")
+    thin = int((cells < SMALL).sum())
+    title = f"{thin} of {cells.size} cells hold fewer than {SMALL} faces, "
+    title += f"while the fullest holds {cells.max():,}"
+    caption = "Faces by age bin, ethnicity and gender; colour on a logarithmic scale"
+    return theme.finish(figure, title, dataset, caption, len(faces))
+
+
+def mean_age(table, dataset):
+    """Mean age by ethnicity and gender with 95 % intervals."""
+    faces = _labelled(table, "age", "gender")
+    groups = faces["ethnicity"].fillna("all") if "ethnicity" in faces else "all"
+    means = faces.groupby([pd.Series(groups, faces.index, name="who"), "gender"])["age"].agg(
+        ["mean", "sem", "size"]
+    )
+    names = [name for name in (*ETHNICITIES, "all") if name in means.index.get_level_values(0)]
+    figure, axes = theme.canvas(height=1.9 + 0.55 * len(names))
+    for offset, gender in zip((-0.16, 0.16), GENDERS, strict=True):
+        rows = means.xs(gender, level="gender").reindex(names)
+        place = np.arange(len(names)) + offset
+        axes.errorbar(
+            rows["mean"],
+            place,
+            xerr=1.96 * rows["sem"].fillna(0),
+            fmt="o" if gender == "male" else "s",
+            ms=8,
+            capsize=4,
+            color=theme.GENDER_COLOURS[gender],
+            label=gender,
+        )
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="mean age (years)", ylim=(len(names) - 0.5, -0.5))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    by = faces.groupby("gender")["age"].mean().reindex(GENDERS)
+    gap = by["male"] - by["female"]
+    title = f"Women are {abs(gap):.1f} years {'younger' if gap > 0 else 'older'} than men "
+    title += f"on average ({by['female']:.1f} against {by['male']:.1f})"
+    return theme.finish(figure, title, dataset, "Mean age with 95% interval", len(faces))
+
+
+def age_boxes(table, dataset):
+    """Box plots of age by ethnicity and gender."""
+    faces = _labelled(table, "age", "gender")
+    who = faces["ethnicity"].fillna("all") if "ethnicity" in faces else "all"
+    who = pd.Series(who, faces.index)
+    names = [name for name in (*ETHNICITIES, "all") if (who == name).any()]
+    figure, axes = theme.canvas(width=max(theme.WIDTH, 1.5 * len(names)))
+    for offset, gender in zip((-0.2, 0.2), GENDERS, strict=True):
+        ages = [faces["age"][(who == name) & (faces["gender"] == gender)] for name in names]
+        boxes = axes.boxplot(
+            ages,
+            positions=np.arange(len(names)) + offset,
+            widths=0.34,
+            patch_artist=True,
+            flierprops={"marker": ".", "ms": 2, "alpha": 0.3, "rasterized": True},
+            medianprops={"color": theme.BLACK, "lw": 2},
+        )
+        for box in boxes["boxes"]:
+            box.set(facecolor=theme.GENDER_COLOURS[gender], alpha=0.85)
+        axes.bar(0, 0, color=theme.GENDER_COLOURS[gender], label=gender)
+    axes.set_xticks(range(len(names)), names)
+    axes.set(ylabel="age (years)")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    medians = faces.groupby([who.rename("who"), "gender"])["age"].median()
+    (old, man), (young, woman) = medians.idxmax(), medians.idxmin()
+    title = f"Median age runs from {medians.min():.0f} ({young}, {woman}) to {medians.max():.0f} "
+    caption = "Boxes hold the middle half, whiskers reach 1.5 times its length"
+    return theme.finish(figure, title + f"({old}, {man})", dataset, caption, len(faces))
+
+
+def photo_years(images):
+    """Year in which each WIKI photo was taken, from names `[id]_[birth date]_[year].jpg`.
+
+    >>> photo_years(["00/1_1950-02-03_1999.jpg", "x.jpg"]).tolist()
+    [1999.0, nan]
+    """
+    found = [re.search(r"_(\d{4})\.[A-Za-z]+$", str(name)) for name in images]
+    return np.array([float(match[1]) if match else np.nan for match in found])
+
+
+def photo_year(table, dataset, years=None):
+    """Age against the year in which the photo was taken (WIKI), as a density with the median.
+
+    Parameters
+    ----------
+    years : sequence of float, optional
+        Year per row; by default read from the image names.
+    """
+    require(table, ["image", "age"], "face table")
+    year = photo_years(table["image"]) if years is None else np.asarray(years, float)
+    keep = np.isfinite(year) & table["age"].notna().to_numpy() & (year >= 1900)
+    if not keep.any():
+        raise DataError("no photo years in the image names; pass `years`, one for each row")
+    year, age = year[keep], table["age"].to_numpy(float)[keep]
+    figure, axes = theme.canvas()
+    grid = axes.hexbin(year, age, gridsize=45, bins="log", cmap=theme.HEATMAP, mincnt=1)
+    figure.colorbar(grid, ax=axes, label="faces (log)")
+    decade = year // 10 * 10
+    medians = pd.Series(age).groupby(decade).agg(["median", "size"]).query("size >= 30")
+    axes.plot(medians.index + 5, medians["median"], "o-", color=theme.RED, lw=2, label="median")
+    axes.set(xlabel="year of the photo", ylabel="age (years)")
+    axes.legend(loc="upper left")
+    recent = np.mean(year >= 2000)
+    title = f"{recent:.0%} of the photos were taken in 2000 or later; age and year correlate "
+    title += f"by {np.corrcoef(year, age)[0, 1]:.2f}"
+    return theme.finish(figure, title, dataset, "Median by decade in red", int(keep.sum()))
+
+
+def pixel_statistics(images, table, sample=3000, seed=129):
+    """Mean and range of the pixel values of a sample of faces.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape [n, size, size, channels]
+        Row i belongs to row i of `table`; may be a memory map.
+    table : DataFrame
+    sample, seed : int
+        Faces looked at, and how they are drawn.
+
+    Returns
+    -------
+    DataFrame
+        age, gender, mean, range (largest minus smallest grey value; grey levels 0..255), std.
+    """
+    if len(images) != len(table):
+        raise ValueError(f"{len(images)} images for {len(table)} rows; pass the same faces in both")
+    size = min(sample, len(table))
+    rows = np.sort(np.random.default_rng(seed).choice(len(table), size, False))
+    result = table.iloc[rows][["age", "gender"]].reset_index(drop=True)
+    grey = np.stack([np.asarray(images[row], np.float32).mean(axis=-1).ravel() for row in rows])
+    return result.assign(mean=grey.mean(1), range=np.ptp(grey, axis=1), std=grey.std(axis=1))
+
+
+def pixels(statistics, dataset):
+    """Mean and range of grey values against age, by gender.
+
+    Parameters
+    ----------
+    statistics : DataFrame
+        From `pixel_statistics`.
+    """
+    faces = _labelled(statistics, "age", "mean", "range")
+    figure, panels = theme.canvas(1, 2, width=9.5, height=4)
+    for axes, column in zip(panels, ("mean", "range"), strict=True):
+        for gender in GENDERS:
+            rows = faces[faces["gender"] == gender]
+            decade = rows.groupby(rows["age"] // 10 * 10 + 5)[column].agg(["mean", "sem", "size"])
+            decade = decade[decade["size"] >= 10]
+            tint = theme.GENDER_COLOURS[gender]
+            axes.scatter(rows["age"], rows[column], s=3, alpha=0.12, color=tint, rasterized=True)
+            axes.errorbar(
+                decade.index,
+                decade["mean"],
+                1.96 * decade["sem"],
+                color=tint,
+                marker="o" if gender == "male" else "s",
+                capsize=3,
+                lw=2,
+                label=gender,
+            )
+        low, high = np.percentile(faces[column], [1, 99])
+        axes.set(xlabel="age (years)", ylabel=f"{column} of grey values (0-255)", ylim=(low, high))
+    panels[1].legend(loc="lower right")
+    slope = np.corrcoef(faces["age"], faces["mean"])[0, 1]
+    title = f"Brightness tells little about age (correlation {slope:.2f}); faces average "
+    title = title if abs(slope) < 0.2 else f"Brightness and age correlate by {slope:.2f}; mean "
+    title += f"{faces['mean'].mean():.0f} of 255"
+    caption = "Points are faces, lines are means by decade with 95% interval (10 faces or more)"
+    return theme.finish(figure, title, dataset, caption, len(faces))
+
+
+def duplicates(table, dataset):
+    """Duplicate groups by size, and how often labels conflict inside them."""
+    require(table, ["group"], "face table")
+    sizes = table.groupby("group").size()
+    sizes = sizes[sizes > 1]
+    conflicts = label_conflicts(table)
+    figure, (left, right) = theme.canvas(1, 2, width=9.5, height=3.8)
+    by_size = sizes.clip(upper=5).value_counts().reindex(range(2, 6), fill_value=0)
+    bars = left.bar(["2", "3", "4", "5+"], by_size, color=theme.SKY)
+    left.bar_label(bars, [f"{value:,}" for value in by_size])
+    left.set(xlabel="faces in the group", ylabel="duplicate groups")
+    bars = right.barh(conflicts["task"], conflicts["conflict_share"], color=theme.RED)
+    texts = [f"{row.conflicts:,} of {row.groups:,}" for row in conflicts.itertuples()]
+    right.bar_label(bars, texts, padding=4)
+    top = max(conflicts["conflict_share"].max(), 0.01) if len(conflicts) else 1
+    right.set(xlabel="groups with conflicting labels", xlim=(0, top * 1.5))
+    right.invert_yaxis()
+    theme.percent(right, "x")
+    title = f"{int(sizes.sum()):,} of {len(table):,} faces have a near-copy"
+    if len(conflicts):
+        worst = conflicts.loc[conflicts["conflict_share"].idxmax()]
+        title += f"; in {worst['conflict_share']:.0%} of their groups the {worst['task']} differs"
+    caption = f"{len(sizes):,} groups of two faces or more"
+    return theme.finish(figure, title, dataset, caption, len(table))
+
+
+def split_composition(table, dataset):
+    """Share of each age bin, gender and ethnicity in train, val and test."""
+    require(table, ["split", "group"], "face table")
+    parts = [name for name in ("train", "val", "test") if (table["split"] == name).any()]
+    views = {"age (years)": table["age"].dropna()} if "age" in table else {}
+    views = {name: pd.Series(np.array(AGE_BINS)[age_bin(a)], a.index) for name, a in views.items()}
+    views |= {k: table[k].dropna() for k in ("gender", "ethnicity") if k in table}
+    views = {name: labels for name, labels in views.items() if len(labels)}
+    order = {"age (years)": AGE_BINS, "gender": GENDERS, "ethnicity": ETHNICITIES}
+    figure, panels = theme.canvas(
+        1, len(views), width=max(theme.WIDTH, 3.6 * len(views)), squeeze=False
+    )
+    widest = 0.0
+    for axes, (name, labels) in zip(panels[0], views.items(), strict=True):
+        shares = pd.crosstab(labels, table["split"][labels.index], normalize="columns")
+        shares = shares.reindex(index=order[name], columns=parts, fill_value=0.0)
+        widest = max(widest, float((shares.max(axis=1) - shares.min(axis=1)).max()))
+        for number, part in enumerate(parts):
+            place = np.arange(len(shares)) + (number - (len(parts) - 1) / 2) * 0.27
+            axes.bar(place, shares[part], 0.27, color=theme.PALETTE[number], label=part)
+        tilt = 30 if len(shares) > 2 else 0
+        axes.set_xticks(range(len(shares)), shares.index, rotation=tilt)
+        axes.set(title=name)
+        axes.grid(axis="x", visible=False)
+        theme.percent(axes)
+    panels[0][0].set(ylabel="share of the split")
+    panels[0][-1].legend()
+    crossing = int((table.groupby("group")["split"].nunique() > 1).sum())
+    title = f"The splits differ by at most {100 * widest:.1f} points in any class; {crossing:,} "
+    title += f"duplicate group{'s' * (crossing != 1)} cross{'es' * (crossing == 1)} a split"
+    sizes = ", ".join(f"{part} {int((table['split'] == part).sum()):,}" for part in parts)
+    return theme.finish(figure, title, dataset, f"Faces per split: {sizes}", len(table))
+
+
+def face_grid(images, titles, dataset, title, columns=6, caption=""):
+    """Faces in a grid, each with a line of text above it.
+
+    Parameters
+    ----------
+    images : sequence of ndarray, shape [height, width, 3], uint8 or 0..1
+    titles : sequence of str
+    title : str
+        What the grid shows.
+    """
+    if len(images) != len(titles):
+        raise ValueError(f"{len(images)} images with {len(titles)} titles; expected one each")
+    rows = -(-len(images) // columns)
+    width = 1.6 * columns
+    figure, grid = theme.canvas(rows, columns, height=1.95 * rows + 1, width=width, squeeze=False)
+    for axes in grid.ravel():
+        axes.axis("off")
+    for axes, image, text in zip(grid.ravel(), images, titles, strict=False):
+        axes.imshow(image)
+        axes.set_title(text, fontsize=10)
+    return theme.finish(figure, title, dataset, caption, len(images))

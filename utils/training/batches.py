@@ -1,0 +1,48 @@
+"""Batches gathered from an array on disk: memory stays small whatever the data set."""
+
+import keras
+import numpy as np
+
+
+class Batches(keras.utils.PyDataset):
+    """Shuffled batches of images or cached features.
+
+    Parameters
+    ----------
+    inputs : array [n, ...] or [n, variants, ...]
+        May be a memory map.
+    targets : dict from output name to array [n]
+    rows : int array
+        Which rows belong to this split.
+    batch_size : int
+    seed : int
+        The order of an epoch depends on the seed and the epoch's number alone, so that a run
+        that was interrupted goes on with the order that it would have had.
+    shuffle : bool
+    variants : bool
+        Whether axis 1 of `inputs` holds the picture and its mirror image; one of the two is
+        drawn at random each time (the first, if not shuffled).
+    """
+
+    def __init__(self, inputs, targets, rows, batch_size, seed=129, shuffle=True, variants=False):
+        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
+        self.inputs, self.targets, self.rows = inputs, targets, np.asarray(rows)
+        self.batch_size, self.seed = batch_size, seed
+        self.shuffle, self.variants = shuffle, variants
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Draw the order of an epoch."""
+        random = np.random.default_rng([self.seed, epoch])
+        n = len(self.rows)
+        self.order = random.permutation(n) if self.shuffle else np.arange(n)
+        self.variant = random.integers(0, 2, n) if self.shuffle else np.zeros(n, int)
+
+    def __len__(self):
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, index):
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        rows = self.rows[chosen]
+        x = self.inputs[rows, self.variant[chosen]] if self.variants else self.inputs[rows]
+        return np.ascontiguousarray(x), {name: y[rows] for name, y in self.targets.items()}

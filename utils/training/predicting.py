@@ -1,0 +1,94 @@
+"""From a network's outputs to the columns that every run leaves."""
+
+import numpy as np
+import pandas as pd
+
+from utils.datasets.facetable import AGE_BINS, ETHNICITIES, GENDERS, age_bin
+
+CLASSES = {"age_bin": [str(k) for k in range(len(AGE_BINS))], "gender": GENDERS,
+           "ethnicity": ETHNICITIES}
+
+
+def predict_average(model, inputs, rows, batch_size: int = 64, variants: bool = False,
+                    progress=None) -> dict[str, np.ndarray]:
+    """Average the outputs over each picture and its mirror image.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Whole network, or its upper part for cached activations.
+    inputs : array [n, size, size, 3] or [n, 2, ...]
+    rows : int array
+        Rows to predict.
+    variants : bool
+        Whether axis 1 holds picture and mirror image.
+
+    Returns
+    -------
+    dict from output name to float32 array [rows, classes].
+    """
+    parts: dict[str, list] = {}
+    for start in range(0, len(rows), batch_size):
+        chosen = rows[start : start + batch_size]
+        batch = np.asarray(inputs[chosen])
+        pair = (batch[:, 0], batch[:, 1]) if variants else (batch, batch[:, :, ::-1])
+        both = [model.predict_on_batch(np.ascontiguousarray(x)) for x in pair]
+        for name in both[0]:
+            parts.setdefault(name, []).append((both[0][name] + both[1][name]) / 2)
+        if progress is not None:
+            progress.update(len(chosen))
+    return {name: np.concatenate(values).astype("float32") for name, values in parts.items()}
+
+
+def age_quantile(probabilities: np.ndarray, share: float) -> np.ndarray:
+    """Age below which a share of each distribution lies, interpolated within the year.
+
+    Parameters
+    ----------
+    probabilities : float array [n, years]
+        Year k covers the ages k - 0.5 to k + 0.5.
+    share : float
+        0..1.
+
+    Examples
+    --------
+    >>> age_quantile(np.array([[0, 0.5, 0.5]]), 0.5).tolist()
+    [1.5]
+    """
+    total = np.cumsum(probabilities, axis=1)
+    total = total / total[:, -1:]
+    year = np.argmax(total >= share - 1e-9, axis=1)
+    rows = np.arange(len(total))
+    before = np.where(year > 0, total[rows, np.maximum(year - 1, 0)], 0.0)
+    inside = (share - before) / np.maximum(total[rows, year] - before, 1e-12)
+    return np.maximum(year - 0.5 + np.clip(inside, 0, 1), 0.0)
+
+
+def prediction_columns(outputs: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Columns of `predictions.parquet` from the outputs of a network.
+
+    Age bins come from their own head if there is one, else from the age distribution.
+    """
+    columns: dict[str, np.ndarray] = {}
+    if "age" in outputs:
+        p = outputs["age"] / outputs["age"].sum(axis=1, keepdims=True)
+        years = np.arange(p.shape[1])
+        columns["pred_age"] = p @ years
+        columns["age_q10"], columns["age_q90"] = age_quantile(p, 0.1), age_quantile(p, 0.9)
+        if "age_bin" not in outputs:
+            members = age_bin(years)
+            bins = [p[:, members == k].sum(axis=1) for k in range(len(AGE_BINS))]
+            outputs = outputs | {"age_bin": np.stack(bins, axis=1)}
+    if "age_value" in outputs:
+        columns["pred_age"] = outputs["age_value"][:, 0]
+    for task, classes in CLASSES.items():
+        for k, name in enumerate(classes if task in outputs else []):
+            columns[f"p_{task}_{name}"] = outputs[task][:, k]
+    return pd.DataFrame(columns).astype("float32")
+
+
+def predictions_table(table: pd.DataFrame, outputs: dict[str, np.ndarray]) -> pd.DataFrame:
+    """True labels beside the predictions, one row a face."""
+    truth = table[["image", "split", "age", "gender", "ethnicity"]].reset_index(drop=True)
+    truth = truth.astype({"age": "float32"})
+    return pd.concat([truth, prediction_columns(outputs)], axis=1)
