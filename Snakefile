@@ -7,7 +7,6 @@
 # Config: profile; backbones and seeds (comma-separated, instead of those of the profile);
 # force (train again); finished_only (make the report from what is there).
 import json
-import re
 import sys
 
 sys.path.insert(0, workflow.basedir)
@@ -23,14 +22,15 @@ FORCE = "--force" if config.get("force") else ""
 READY = study.ready(STEPS, TRAINED, OUT) if config.get("finished_only") else TRAINED
 
 
-def parameters(wildcards):
-    return json.dumps(study.parameters_of(STEPS[wildcards.step], STEPS, READY))
+GALLERY = [name for name in STEPS if name.startswith("05")]
+READ = study.ready(STEPS, GALLERY, OUT) if config.get("finished_only") else GALLERY
 
 
-def needed(wildcards):
-    if wildcards.step.startswith("06"):
-        return f"{OUT}/study/results.csv"
-    return expand("{out}/{step}.ipynb", out=OUT, step=READY) if study.is_page(wildcards.step) else []
+def needed(name):
+    """Files that a step reads, beside its notebook."""
+    if name.startswith("06"):
+        return [f"{OUT}/study/results.csv", *(f"{OUT}/{one}.ipynb" for one in READ)]
+    return [f"{OUT}/{one}.ipynb" for one in READY] if name in GALLERY else []
 
 
 rule all:
@@ -38,15 +38,20 @@ rule all:
         expand("{out}/{step}.html", out=OUT, step=STEPS),
 
 
+# The stages of a study. With finished_only a later one makes do with what an earlier one left.
 rule trained:
     input:
         expand("{out}/{step}.html", out=OUT, step=TRAINED),
 
 
-# With finished_only: of those that failed, nothing is tried again.
-rule pages:
+rule gallery:
     input:
-        expand("{out}/{step}.html", out=OUT, step=[name for name in STEPS if name not in TRAINED]),
+        expand("{out}/{step}.html", out=OUT, step=GALLERY),
+
+
+rule report:
+    input:
+        f"{OUT}/06_comparison_report.html",
 
 
 rule collect:
@@ -58,19 +63,24 @@ rule collect:
         "{sys.executable:q} -m utils.report.collect {PROFILE.name} {OUT}/study"
 
 
-rule notebook:
-    wildcard_constraints:
-        step="|".join(map(re.escape, STEPS)),
-    input:
-        notebook=lambda wildcards: f"{NOTEBOOKS}/{STEPS[wildcards.step].notebook}.ipynb",
-        needed=needed,
-    output:
-        ipynb=f"{OUT}/{{step}}.ipynb",
-        html=f"{OUT}/{{step}}.html",
-    params:
-        parameters=parameters,
-        label=lambda wildcards: STEPS[wildcards.step].label,
-    threads: workflow.cores
-    shell:
-        "{sys.executable:q} -m utils.report.step {input.notebook:q} {OUT} {wildcards.step}"
-        " --label {params.label:q} --parameters {params.parameters:q} {FORCE}"
+# A rule for each step, so that they run in the order of the plan.
+for number, (name, step) in enumerate(STEPS.items()):
+
+    rule:
+        name:
+            name
+        priority: len(STEPS) - number
+        input:
+            notebook=f"{NOTEBOOKS}/{step.notebook}.ipynb",
+            needed=needed(name),
+        output:
+            ipynb=f"{OUT}/{name}.ipynb",
+            html=f"{OUT}/{name}.html",
+        params:
+            parameters=json.dumps(study.parameters_of(step, STEPS, READY)),
+            label=step.label,
+            name=name,
+        threads: workflow.cores
+        shell:
+            "{sys.executable:q} -m utils.report.step {input.notebook:q} {OUT} {params.name}"
+            " --label {params.label:q} --parameters {params.parameters:q} {FORCE}"

@@ -31,7 +31,9 @@ def available(tasks=NEEDED) -> dict[str, Path]:
     for folder in runs.find_runs():
         if (folder / "model.keras").is_file():
             found[folder.name] = folder
-    return {name: path for name, path in found.items() if set(tasks) <= set(describe(path)["tasks"])}
+    return {
+        name: path for name, path in found.items() if set(tasks) <= set(describe(path)["tasks"])
+    }
 
 
 def describe(folder: Path) -> dict:

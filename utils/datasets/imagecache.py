@@ -60,7 +60,7 @@ def _build(faces: FaceSet, size: int, folder: Path, workers: int, progress: bool
         images.flush()
         bad = [(name, why) for name, why in zip(names, reasons, strict=True) if why]
         exclusions_table(bad).to_csv(aside / "unreadable.csv", index=False)
-        write_json(aside / "cache.json", {"shape": shape, "decoder": DECODER, "unreadable": len(bad)})
+        write_json(aside / "cache.json", {"shape": shape, "decoder": DECODER})
 
 
 def _is_whole(folder: Path, n: int, size: int) -> bool:

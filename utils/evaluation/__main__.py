@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from utils.evaluation.report import build, write
 from utils.runs import load_study
 
@@ -25,7 +27,9 @@ def main(arguments=None):
         print(f"{time.perf_counter() - start:6.1f} s  {text}", flush=True)
 
     try:
-        report = build(load_study(options.study), options.resamples, options.seed, say)
+        # Many small products: more threads only wait for each other on a busy machine.
+        with threadpool_limits(1):
+            report = build(load_study(options.study), options.resamples, options.seed, say)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -13,7 +13,6 @@ from utils.evaluation.columns import METRICS, known, part, require, tasks_of
 from utils.evaluation.metrics import metrics_from, statistics
 
 LEVEL = 0.95
-CHUNK = 250  # resamples turned to float at a time: bounds the memory
 
 
 class Resamples:
@@ -38,16 +37,18 @@ class Resamples:
             raise ValueError(f"bootstrap: {n} resamples asked for; expected at least 2")
         draw = np.random.default_rng(seed)
         size = len(names)
-        self.counts = np.empty((n, size), np.uint16)
-        for row in self.counts:
-            row[:] = np.bincount(draw.integers(0, size, size), minlength=size)
+        # Single precision: counts stay exact up to 16 million, and the product is twice as fast.
+        rows = [np.bincount(draw.integers(0, size, size), minlength=size) for _ in range(n)]
+        self.counts = np.ascontiguousarray(np.array(rows, np.float32).T)  # [groups, n]
 
-    def sums(self, values):
+    def sums(self, values, mask=None):
         """Sum of `values` over the faces of each resample.
 
         Parameters
         ----------
         values : ndarray, shape [faces, d]
+        mask : ndarray of bool, shape [faces], optional
+            Faces to sum over; a small part of them costs a small part of the time.
 
         Returns
         -------
@@ -59,10 +60,13 @@ class Resamples:
                 f"bootstrap: {len(values)} rows of values for {len(self.codes)} faces; "
                 "pass the faces that the resamples were drawn for"
             )
-        grouped = np.zeros((self.counts.shape[1], values.shape[1]))
-        np.add.at(grouped, self.codes, values)
-        chunks = range(0, len(self.counts), CHUNK)
-        return np.concatenate([self.counts[i : i + CHUNK].astype(float) @ grouped for i in chunks])
+        codes, counts = self.codes, self.counts
+        if mask is not None:
+            present, codes = np.unique(codes[mask], return_inverse=True)
+            values, counts = values[mask], counts[present]
+        grouped = np.zeros((len(counts), values.shape[1]))
+        np.add.at(grouped, codes, values)
+        return (grouped.T.astype(np.float32) @ counts).T.astype(float)
 
 
 def interval(values, level=LEVEL):
@@ -94,15 +98,13 @@ def groups_of(predictions, splits=None):
         A face that has no known group is its own group.
     """
     require(predictions, ["image"])
-    image = predictions["image"].astype(str)
+    image = predictions["image"]
     if splits is None:
         group = predictions.get("group", image)
     else:
         require(splits, ["image", "group"], "splits")
-        table = splits.drop_duplicates("image")
-        group = image.map(dict(zip(table["image"].astype(str), table["group"], strict=True)))
-    group = pd.Series(np.asarray(group, dtype=object))
-    return group.where(group.notna(), pd.Series(image.to_numpy(object))).to_numpy(object)
+        group = splits.drop_duplicates("image").set_index("image")["group"].reindex(image)
+    return np.where(group.isna().to_numpy(), image.to_numpy(object), group.to_numpy(object))
 
 
 def metric_resamples(faces, resamples):

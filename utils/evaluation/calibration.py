@@ -167,13 +167,14 @@ def coverage(faces, resamples, claimed=0.8):
     masks = {"all": use}
     bins = age_bin(age)
     masks |= {name: use & (bins == number) for number, name in enumerate(AGE_BINS)}
+    masks = {name: mask for name, mask in masks.items() if mask.any()}
+    members = np.stack(list(masks.values()), axis=1)
+    drawn = resamples.sums(np.hstack([members & inside[:, None], members]))
+    with np.errstate(invalid="ignore"):
+        spread = drawn[:, : len(masks)] / drawn[:, len(masks) :]
     rows = []
-    for name, mask in masks.items():
-        n = int(mask.sum())
-        if n:
-            drawn = resamples.sums(np.stack([mask & inside, mask], axis=1))
-            with np.errstate(invalid="ignore"):
-                ends = interval(drawn[:, 0] / drawn[:, 1])
-            rows.append((name, inside[mask].mean(), *ends, (high - low)[mask].mean(), n, claimed))
+    for column, (name, mask) in enumerate(masks.items()):
+        ends, width = interval(spread[:, column]), (high - low)[mask].mean()
+        rows.append((name, inside[mask].mean(), *ends, width, int(mask.sum()), claimed))
     columns = ["group", "coverage", "ci_low", "ci_high", "width", "n", "claimed"]
     return pd.DataFrame(rows, columns=columns)

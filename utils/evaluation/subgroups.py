@@ -3,7 +3,7 @@
 Groups with few faces are marked and never ranked: their extremes are mostly chance.
 """
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -69,35 +69,43 @@ def subgroups(faces, resamples, tasks=None):
         Columns task, metric (`bias` for predicted minus true age), by (crossed attributes), group,
         age_bin, gender, ethnicity (empty where not part of it), value, ci_low, ci_high, n, small.
     """
-    members, rows = _members(faces), []
-    for task in tasks or tasks_of(faces):
-        parts, use = statistics(faces, task), known(faces, task)
-        for metric in ("mae", "bias") if task == "age" else (HEADLINE[task],):
-            # Sums (numerator, denominator) of all subgroups in one product.
-            top, bottom = _ratio(task, metric, parts)
-            inside = np.stack([mask for *_, mask in members], axis=1)
-            drawn = resamples.sums(np.hstack([inside * top[:, None], inside * bottom[:, None]]))
-            width = len(members)
+    scores = _scores(faces, tasks or tasks_of(faces))
+    flat = np.hstack([np.stack(pair, axis=1) for pair in scores.values()])
+    rows = []
+    for keys, values, mask in _members(faces):
+        drawn = resamples.sums(flat, mask)
+        for number, ((task, metric), (top, bottom)) in enumerate(scores.items()):
+            n = int(bottom[mask].sum())
+            if not n:
+                continue
             with np.errstate(invalid="ignore", divide="ignore"):
-                spread = drawn[:, :width] / drawn[:, width:]
-            for column, (keys, values, mask) in enumerate(members):
-                n = int((mask & use).sum())
-                if n:
-                    mean = float(top[mask].sum() / bottom[mask].sum())
-                    ends = interval(spread[:, column]) if n > 1 else (np.nan, np.nan)
-                    rows.append(_row(task, metric, keys, values, mean, ends, n))
+                spread = drawn[:, 2 * number] / drawn[:, 2 * number + 1]
+            ends = interval(spread) if n > 1 else (np.nan, np.nan)
+            rows.append(_row(task, metric, keys, values, float(top[mask].sum() / n), ends, n))
     columns = ["task", "metric", "by", "group", *AXES, "value", "ci_low", "ci_high", "n", "small"]
     return pd.DataFrame(rows, columns=columns)
 
 
+def _scores(faces, tasks):
+    """(task, metric) -> per face the numerator and denominator of its mean."""
+    result = {}
+    for task in tasks:
+        parts = statistics(faces, task)
+        for metric in ("mae", "bias") if task == "age" else (HEADLINE[task],):
+            result[task, metric] = _ratio(task, metric, parts)
+    return result
+
+
 def _members(faces):
+    """(attributes, their values, mask of the faces), in the order of the classes."""
     labels = attributes(faces)
-    found = []
+    hits = {axis: {v: (labels[axis] == v).to_numpy() for v in CLASSES[axis]} for axis in labels}
     for keys in groupings(list(labels.columns)):
-        for values, index in labels.dropna(subset=list(keys)).groupby(list(keys)).indices.items():
-            names = labels.dropna(subset=list(keys)).index[index]
-            found.append((keys, values, labels.index.isin(names)))
-    return found
+        for values in product(*(CLASSES[key] for key in keys)):
+            chosen = [hits[key][value] for key, value in zip(keys, values, strict=True)]
+            mask = np.logical_and.reduce(chosen)
+            if mask.any():
+                yield keys, values, mask
 
 
 def _ratio(task, metric, parts):
@@ -109,7 +117,6 @@ def _ratio(task, metric, parts):
 
 
 def _row(task, metric, keys, values, mean, ends, n):
-    values = values if isinstance(values, tuple) else (values,)
     told = dict(zip(keys, values, strict=True))
     return {
         "task": task,

@@ -24,8 +24,8 @@ MODELS = {
     "resnet50": "ResNet50",
     "convnext_tiny": "ConvNeXt-Tiny",
     "efficientnetv2b0": "EfficientNetV2-B0",
-    "scratch_classifier": "scratch CNN",
-    "wiki_regressor": "WIKI regressor",
+    "scratch_cnn": "scratch CNN",
+    "wiki_cnn": "WIKI regressor",
 }
 _RUN = re.compile(
     r"^(?P<dataset>[a-z0-9_]+)-(?P<model>\w+)-(?P<protocol>\w+)-(?P<input_size>\d+)"

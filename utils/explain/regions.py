@@ -22,6 +22,7 @@ REGIONS = (
     "hair",
     "background",
 )
+ALIGNED = ("utkface", "utkface_csv")  # data sets whose faces lie where the regions are
 FACE = dict(centre=(0.49, 0.50), half=(0.36, 0.48))  # an ellipse, (x, y)
 BROW, LID, LIP, CHIN = 0.19, 0.38, 0.60, 0.80  # heights that part the face
 HAIR = 0.45  # outside the face: hair above this height, background below

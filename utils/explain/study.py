@@ -10,14 +10,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from utils import runs as run_folders
-from utils.backbones import BACKBONES
+from utils.backbones import BACKBONES, TASKS
 from utils.datasets import prepare
 from utils.explain import select
 from utils.explain.cams import CONTROLS, METHODS, batched_gradcam, explain
 from utils.explain.faithfulness import faithfulness, summarise
 from utils.explain.gallery import Panel
 from utils.explain.localisation import evidence_masks, localisation
-from utils.explain.regions import attention_shares, attention_table
+from utils.explain.regions import ALIGNED, attention_shares, attention_table
 from utils.explain.sanity import cascade, randomization_similarity
 from utils.explain.table import statistics_rows
 from utils.explain.target import explain_target
@@ -110,6 +110,7 @@ def open_runs(names=(), dataset="", root=None, **wanted) -> list[View]:
     list of View
         Empty if there is none; `NO_RUN` says how to make one.
     """
+    _check_list("runs", names)
     wanted = wanted | ({"dataset": dataset} if dataset else {})
     views = [View(folder) for folder in run_folders.find_runs(root, **wanted)]
     views = [view for view in views if (view.folder / "model.keras").is_file()]
@@ -127,6 +128,11 @@ def open_runs(names=(), dataset="", root=None, **wanted) -> list[View]:
     kind = kinds.most_common(1)[0][0]
     fit = [v for v in same if (v.config["protocol"], v.config["seed"]) == kind]
     return list({v.config["model"]: v for v in fit}.values())
+
+
+def _check_list(name, value):
+    if isinstance(value, str) or not all(isinstance(one, str) for one in value):
+        raise ValueError(f"parameter {name}={value!r}; expected a list of names")
 
 
 def common_faces(views, n=0, seed=129) -> np.ndarray:
@@ -148,6 +154,10 @@ def common_faces(views, n=0, seed=129) -> np.ndarray:
 
 def common_tasks(views, wanted) -> list[str]:
     """Those of the wanted tasks that every run has."""
+    _check_list("tasks", wanted)
+    unknown = [task for task in wanted if task not in TASKS]
+    if unknown:
+        raise ValueError(f"tasks {unknown} are unknown; expected some of {list(TASKS)}")
     return [t for t in wanted if views and all(t in v.config["tasks"] for v in views)]
 
 
@@ -239,8 +249,12 @@ def measure(
     for method in methods:
         cascades[method] = cascade(target, images[:n_sanity], task, method=method, seed=seed)
         bar.update()
-    tables = [attention_table(heat, seed).assign(method="gradcam"), summarise(per_face, seed)]
-    tables += [attention_table(maps[m], seed).assign(method=m) for m in methods if m != "gradcam"]
+    tables = [summarise(per_face, seed)]
+    if view.config["dataset"] in ALIGNED:
+        tables += [
+            attention_table(heat if m == "gradcam" else maps[m], seed).assign(method=m)
+            for m in methods
+        ]
     for method, table in cascades.items():
         row = randomization_similarity(table)
         tables.append(

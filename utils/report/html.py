@@ -170,7 +170,8 @@ class _Writer:
         if tags & {"hide-output", "remove_output"}:
             return
         caption = caption or cell.metadata.get("caption", "")
-        outputs = cell.outputs
+        # The text below a figure in the notebook is its caption here.
+        outputs = [one for one in cell.outputs if not _repeats(one)]
         if self._pictures(cell):  # the value of a plot call tells a reader nothing
             outputs = [one for one in outputs if set(one.get("data", {})) != {"text/plain"}]
         shown = [text for output in outputs if (text := self._output(output, caption))]
@@ -231,6 +232,10 @@ class _Writer:
             f'<figure id="table-{self.tables}"><div class="scroll">{text}</div>'
             f"{_figcaption('Table', self.tables, caption)}</figure>"
         )
+
+
+def _repeats(output) -> bool:
+    return bool(output.get("metadata", {}).get("repeats_caption"))
 
 
 def _text(value) -> str:

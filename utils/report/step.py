@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -75,14 +76,15 @@ class Journal:
 class Progress(logging.Handler):
     """Write what the notebook prints to a log; show cells done and the last line in a bar."""
 
-    def __init__(self, log, cells: int):
+    def __init__(self, log, cells: int, terminal):
         super().__init__()
         self.log = log
         self.last = time.monotonic()
         self.started = self.last
-        self.terminal = sys.stderr.isatty()
+        self.terminal = terminal.isatty()
         self.bar = tqdm(
             total=cells,
+            file=terminal,
             disable=not self.terminal,
             leave=False,
             dynamic_ncols=True,
@@ -160,8 +162,8 @@ def execute(notebook: Path, output: Path, parameters: dict, log_path: Path) -> N
     logger.propagate = False
     logger.setLevel(logging.INFO)
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    with open(log_path, "w") as log:
-        progress = Progress(log, cells)
+    with open(log_path, "w") as log, _stderr_to(log) as terminal:
+        progress = Progress(log, cells, terminal)
         logger.addHandler(progress)
         try:
             papermill.execute_notebook(
@@ -175,6 +177,17 @@ def execute(notebook: Path, output: Path, parameters: dict, log_path: Path) -> N
         finally:
             logger.removeHandler(progress)
             progress.bar.close()
+
+
+@contextmanager
+def _stderr_to(log):
+    """Send what the kernel process itself says to the log; yields the old stderr."""
+    with os.fdopen(os.dup(2), "w") as terminal:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield terminal
+        finally:
+            os.dup2(terminal.fileno(), 2)
 
 
 def _short(error: Exception) -> list[str]:

@@ -89,18 +89,19 @@ def _snakemake(target: str, config: dict, *options: str) -> list[str]:
     settings = [f"{key}={value}" for key, value in config.items() if value]
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), target]
     command += ["--cores", "all", "--keep-going", "--nolock", "--rerun-incomplete"]
+    command += ["--scheduler", "greedy"]  # steps run one at a time: by priority, nothing to solve
     # Editing a comment in the Snakefile must not train everything again.
     command += ["--rerun-triggers", "mtime", "params"]
-    return [*command, "--quiet", "all", *options, "--config", *settings]
+    quiet = [] if "--summary" in options else ["--quiet", "all"]
+    return [*command, *quiet, *options, "--config", *settings]
 
 
-def _to_run(config: dict, environment: dict, target: str) -> set[str] | None:
-    """Names of the steps that Snakemake would run, from its summary; None if it fails."""
+def _to_run(config: dict, environment: dict, target: str) -> set[str]:
+    """Names of the steps that Snakemake would run, from its summary."""
     command = _snakemake(target, config, "--summary")
     found = subprocess.run(command, env=environment, capture_output=True, text=True)
     if found.returncode:
-        print(found.stderr.strip() or found.stdout.strip(), file=sys.stderr)
-        return None
+        raise ValueError(f"the study cannot be planned: {found.stderr.strip()[-2000:]}")
     rows = [line.split("\t") for line in found.stdout.splitlines() if "\t" in line]
     return {
         Path(row[0]).stem
@@ -142,22 +143,17 @@ def _run(profile: profiles.Profile, steps: list[profiles.Step], config: dict, fo
     pending = {step.name for step in steps}
     if not force:
         pending = _to_run(config, environment, "all")
-        if pending is None:
-            return 2
     done = sum(step.name not in pending for step in steps)
     Journal(folder).start(len(steps), done)
     print(f"{profile.name}: {profile.purpose}")
     print(f"{len(steps)} steps, {done} already done; expected: {profile.runtime}.", flush=True)
     statuses = [0]
-    if pending:
-        trained = ("--forceall",) if force else ()
-        pages = ("--forcerun", "collect") if force else ()
-        statuses = [
-            subprocess.run(_snakemake("trained", config, *trained), env=environment).returncode,
-            subprocess.run(
-                _snakemake("pages", config | {"finished_only": True}, *pages), env=environment
-            ).returncode,
-        ]
+    for stage in ("trained", "gallery", "report") if pending else ():
+        # What failed in one stage is not tried again by the next, which works with the rest.
+        rest = config if stage == "trained" else config | {"finished_only": True}
+        again = ("--forceall",) if force and stage == "trained" else ()
+        command = _snakemake(stage, rest, *again)
+        statuses.append(subprocess.run(command, env=environment).returncode)
     status = _summary(profile, folder, time.monotonic() - start)
     return status or int(any(statuses))
 
@@ -204,8 +200,6 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"profile {name} cannot run without {profile.comparison.dataset}")
         if asked.dry_run:
             pending = _to_run(config, _environment(), "all")
-            if pending is None:
-                return 2
             _print_plan(steps, {step.name for step in steps} if asked.force else pending)
             return 0
         lock = _locked(Path("reports") / name)

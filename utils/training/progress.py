@@ -14,7 +14,7 @@ def _named(logs: dict, outputs) -> dict:
     """Log columns ``<task>_<metric>``, which Keras leaves bare when there is one output."""
     if len(outputs) > 1:
         return dict(logs)
-    task, named = outputs[0], {}
+    task, named = outputs[0].removesuffix("_value"), {}
     for key, value in logs.items():
         prefix, name = ("val_", key[4:]) if key.startswith("val_") else ("", key)
         bare = name in ("mae", "accuracy")

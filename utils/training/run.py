@@ -19,7 +19,7 @@ from utils.backbones.networks import FEATURES
 from utils.backbones.scratch import wiki_regressor
 from utils.datasets import Prepared, prepare
 from utils.evaluation.metrics import evaluate
-from utils.files import write_aside, write_json
+from utils.files import read_json, write_aside, write_json
 from utils.training.activations import cached_activations
 from utils.training.batches import Batches
 from utils.training.config import RunConfig, describe_machine, precision_policy
@@ -178,6 +178,20 @@ def _save_float32(network: keras.Model, config: RunConfig, folder: Path) -> None
         copy.save(aside)
 
 
+def _check_same(config: RunConfig, folder: Path) -> None:
+    """Refuse to resume, or to return, a run of the same name with other settings."""
+    if not (folder / "config.json").is_file():
+        return
+    stored = read_json(folder / "config.json")
+    # The profile only says who asked; the stored precision is what `auto` came to.
+    wanted = {k: v for k, v in config.to_dict().items() if k not in ("profile", "precision")}
+    other = {k: stored.get(k) for k, v in wanted.items() if stored.get(k) != v}
+    if other:
+        asked = {k: wanted[k] for k in other}
+        raise ValueError(f"{folder.name} exists with {other}, asked for is {asked}; use force to "
+                         "replace it, or set FACES_WORK_DIR to keep both")
+
+
 def train(config: RunConfig, force: bool = False, progress: bool = True,
           root: Path | None = None) -> Path:
     """Run one configuration; a finished run is returned as it is, an interrupted one goes on.
@@ -196,10 +210,16 @@ def train(config: RunConfig, force: bool = False, progress: bool = True,
     -------
     Path
         The run folder, complete.
+
+    Raises
+    ------
+    ValueError
+        If a run of that name exists with other settings.
     """
     folder = runs.runs_dir() / config.run
     if force:
         shutil.rmtree(folder, ignore_errors=True)
+    _check_same(config, folder)
     if runs.is_complete(folder):
         return folder
     folder.mkdir(parents=True, exist_ok=True)

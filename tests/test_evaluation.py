@@ -1,0 +1,346 @@
+"""Metrics, baselines, bootstrap, tests, subgroups, calibration and label noise, by their values."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from utils.datasets.facetable import AGE_BINS, ETHNICITIES, GENDERS, DataError
+from utils.evaluation import bootstrap, calibration, leakage, noise, pairwise, subgroups
+from utils.evaluation.baselines import trivial_baseline
+from utils.evaluation.columns import CLASSES, predicted, probability_columns, truth
+from utils.evaluation.metrics import confusion, evaluate, from_confusion, metrics_from, statistics
+
+
+def fake_predictions(n=400, seed=0, spread=6.0, faces_seed=7):
+    """A predictions table with known labels and noisy answers."""
+    draw = np.random.default_rng(faces_seed)
+    table = pd.DataFrame({"image": [f"{i}.jpg" for i in range(n)]})
+    table["split"] = draw.choice(["train", "val", "test"], n, p=[0.3, 0.2, 0.5])
+    table["age"] = draw.integers(1, 100, n).astype(float)
+    table["gender"] = draw.choice(GENDERS, n)
+    table["ethnicity"] = draw.choice(ETHNICITIES, n, p=[0.5, 0.2, 0.1, 0.1, 0.1])
+    table["group"] = [f"g{i // 2}" if i < n // 4 else f"s{i}" for i in range(n)]
+    draw = np.random.default_rng(seed)
+    table["pred_age"] = (table["age"] + draw.normal(0, spread, n)).astype("float32")
+    table["age_q10"], table["age_q90"] = table["pred_age"] - 8, table["pred_age"] + 8
+    for task in CLASSES:
+        logits = draw.normal(0, 1, (n, len(CLASSES[task])))
+        logits[np.arange(n), truth(table, task)] += 8 / spread
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        table[probability_columns(task)] = p.astype("float32")
+    return table
+
+
+@pytest.fixture
+def faces():
+    return fake_predictions()
+
+
+def test_metrics_equal_scikit_learn(faces):
+    table = evaluate(faces, ["test"]).set_index(["task", "metric"])["value"]
+    test = faces[faces["split"] == "test"]
+    mae = sk.mean_absolute_error(test["age"], test["pred_age"].astype(float))
+    assert table["age", "mae"] == pytest.approx(mae, rel=1e-12)
+    near = (test["age"] - test["pred_age"].astype(float)).abs() <= 5
+    assert table["age", "cs5"] == pytest.approx(near.mean())
+    for task in CLASSES:
+        real, guess = truth(test, task), predicted(test, task)
+        assert table[task, "accuracy"] == pytest.approx(sk.accuracy_score(real, guess))
+        balanced = sk.balanced_accuracy_score(real, guess)
+        assert table[task, "balanced_accuracy"] == pytest.approx(balanced)
+        assert table[task, "macro_f1"] == pytest.approx(sk.f1_score(real, guess, average="macro"))
+        counts = sk.confusion_matrix(real, guess, labels=range(len(CLASSES[task])))
+        assert (confusion(faces, task).to_numpy() == counts).all()
+
+
+def test_metrics_average_over_classes_that_occur_as_scikit_learn_does():
+    real, guess = [0, 0, 1], [0, 3, 1]
+    counts = sk.confusion_matrix(real, guess, labels=range(5))
+    values = from_confusion(counts)
+    assert values["balanced_accuracy"] == pytest.approx(0.75)
+    assert values["macro_f1"] == pytest.approx(sk.f1_score(real, guess, average="macro"))
+
+
+def test_unknown_labels_are_left_out_and_missing_columns_named(faces):
+    faces.loc[faces["split"] == "test", "ethnicity"] = None
+    table = evaluate(faces)
+    assert "ethnicity" not in set(table.query("split == 'test'")["task"])
+    assert "ethnicity" in set(table.query("split == 'val'")["task"])
+    with pytest.raises(DataError, match="missing column.*split"):
+        evaluate(faces.drop(columns="split"))
+    with pytest.raises(DataError, match="pred_age"):
+        statistics(faces.drop(columns="pred_age"), "age")
+    with pytest.raises(DataError, match="unknown label.*robot"):
+        truth(faces.assign(gender="robot"), "gender")
+
+
+def test_trivial_baseline_is_the_median_and_the_majority_of_training():
+    faces = pd.DataFrame(
+        {
+            "image": list("abcdef"),
+            "split": ["train"] * 4 + ["test"] * 2,
+            "age": [10.0, 20, 30, 90, 25, 45],
+            "gender": ["male", "male", "male", "female", "female", "male"],
+        }
+    )
+    table = trivial_baseline(faces, ["test"]).set_index(["task", "metric"])["value"]
+    assert table["age", "mae"] == pytest.approx((0 + 20) / 2)
+    assert table["gender", "accuracy"] == 0.5
+    assert table["gender", "balanced_accuracy"] == 0.5
+    assert table["gender", "macro_f1"] == pytest.approx(1 / 3)
+    with pytest.raises(DataError, match="no train or val"):
+        trivial_baseline(faces[faces["split"] == "test"])
+
+
+def test_bootstrap_equals_a_plain_loop(faces):
+    test = faces[faces["split"] == "test"].reset_index(drop=True)
+    drawn = bootstrap.Resamples(test["group"], n=20, seed=3)
+    fast = bootstrap.metric_resamples(test, drawn)
+    members = [np.flatnonzero(drawn.codes == g) for g in range(len(drawn.counts))]
+    for number in range(20):
+        counts = drawn.counts[:, number].astype(int)
+        assert counts.sum() == len(members)
+        rows = np.concatenate([np.tile(m, c) for m, c in zip(members, counts, strict=True)])
+        slow = evaluate(test.iloc[rows].reset_index(drop=True), ["test"])
+        for row in slow.itertuples():
+            assert fast[row.task, row.metric][number] == pytest.approx(row.value, rel=1e-5)
+
+
+def test_bootstrap_sums_over_a_mask_equal_zeroed_values(faces):
+    drawn = bootstrap.Resamples(faces["group"], n=50)
+    values = statistics(faces, "ethnicity")
+    mask = (faces["gender"] == "male").to_numpy()
+    np.testing.assert_array_equal(drawn.sums(values, mask), drawn.sums(values * mask[:, None]))
+
+
+def test_bootstrap_interval_covers_the_truth_also_with_clusters():
+    # 150 pairs of identical faces: only the cluster bootstrap knows that n is 150, not 300.
+    draw, hits, widths = np.random.default_rng(1), [0, 0], [[], []]
+    for trial in range(200):
+        right = np.repeat(draw.random(150) < 0.8, 2)
+        table = pd.DataFrame({"image": np.arange(300).astype(str), "split": "test"})
+        table["gender"] = "male"
+        table["p_gender_male"], table["p_gender_female"] = right * 1.0, 1.0 - right
+        for kind, group in enumerate((np.arange(300) // 2, np.arange(300))):
+            found = bootstrap.intervals(table.assign(group=group), n=400, seed=trial)
+            row = found[found["metric"] == "accuracy"].iloc[0]
+            hits[kind] += row["ci_low"] <= 0.8 <= row["ci_high"]
+            widths[kind].append(row["ci_high"] - row["ci_low"])
+    assert 0.90 <= hits[0] / 200 <= 0.99
+    assert hits[1] / 200 < 0.88
+    assert np.mean(widths[0]) / np.mean(widths[1]) == pytest.approx(np.sqrt(2), rel=0.05)
+
+
+def test_bootstrap_is_repeatable_and_refuses_nonsense(faces):
+    pd.testing.assert_frame_equal(
+        bootstrap.intervals(faces, n=100, seed=5), bootstrap.intervals(faces, n=100, seed=5)
+    )
+    with pytest.raises(DataError, match="no faces"):
+        bootstrap.Resamples([])
+    with pytest.raises(ValueError, match="at least 2"):
+        bootstrap.Resamples(["a"], n=1)
+    with pytest.raises(ValueError, match="rows of values"):
+        bootstrap.Resamples(["a", "b"], n=5).sums(np.zeros((3, 1)))
+    with pytest.raises(DataError, match="no faces in split 'test'"):
+        bootstrap.intervals(faces[faces["split"] == "val"])
+
+
+def test_groups_come_from_the_splits_table_and_unknown_faces_stand_alone():
+    table = pd.DataFrame({"image": ["a", "b", "c"]})
+    splits = pd.DataFrame({"image": ["b", "a"], "group": ["g", "g"]})
+    assert bootstrap.groups_of(table, splits).tolist() == ["g", "g", "c"]
+
+
+def test_mcnemar_by_hand():
+    a = np.array([True] * 40 + [False] * 10 + [True] * 50)
+    b = np.array([False] * 40 + [True] * 10 + [True] * 50)
+    only_a, only_b, p = pairwise.mcnemar(a, b)
+    assert (only_a, only_b) == (40, 10)
+    assert p == pytest.approx(stats.chi2.sf(29**2 / 50, 1))
+    assert pairwise.mcnemar(a[:5], b[:5])[2] == pytest.approx(2 * 0.5**5)
+    assert pairwise.mcnemar(a, a)[2] == 1.0
+
+
+def test_holm_by_hand():
+    # 4 x .01, 3 x .02, 2 x .03, 1 x .9, never falling.
+    assert pairwise.holm([0.03, 0.01, 0.9, 0.02]) == pytest.approx([0.06, 0.04, 0.9, 0.06])
+
+
+def test_pairs_find_the_better_model_and_not_the_equal_one():
+    runs = {
+        "good": fake_predictions(2000, 1, 3.0),
+        "same": fake_predictions(2000, 2, 3.0),
+        "bad": fake_predictions(2000, 3, 8.0),
+    }
+    for task in ("age", "gender"):
+        pairs = pairwise.compare(runs, task, n=500).set_index(["a", "b"])
+        matrix = pairwise.beats(pairs.reset_index())
+        assert matrix.loc["good", "bad"] == 1 and matrix.loc["bad", "same"] == -1
+        assert matrix.loc["good", "same"] == 0
+        assert (matrix.to_numpy() == -matrix.to_numpy().T).all()
+        row = pairs.loc["good", "bad"]
+        assert row["difference"] == pytest.approx(row["value_a"] - row["value_b"])
+        assert row["ci_low"] < row["difference"] < row["ci_high"]
+        assert row["p_holm"] >= row["p"]
+
+
+def test_bootstrap_p_agrees_with_the_t_test_of_a_mean_difference():
+    draw = np.random.default_rng(0)
+    gap = draw.normal(0.15, 1, 300)
+    drawn = bootstrap.Resamples(np.arange(300), n=4000)
+    spread = drawn.sums(gap[:, None])[:, 0] / 300
+    p = pairwise.bootstrap_p(gap.mean(), spread)
+    assert p == pytest.approx(stats.ttest_1samp(gap, 0).pvalue, rel=0.25)
+
+
+def test_pairs_use_the_faces_that_all_share():
+    one, two = fake_predictions(300, 1), fake_predictions(300, 2)
+    short = two[two["image"] != one[one["split"] == "test"]["image"].iloc[0]]
+    pairs = pairwise.compare({"one": one, "two": short, "tiny": two.head(9)}, "age", n=50)
+    assert list(pairs["a"] + pairs["b"]) == ["onetwo"]
+    assert pairs["n"][0] == (one["split"] == "test").sum() - 1
+    with pytest.raises(ValueError, match="expected one of mae, cs5"):
+        pairwise.compare({"one": one}, "age", "accuracy")
+
+
+def test_subgroups_by_hand_and_small_ones_are_never_ranked(faces):
+    test = faces[faces["split"] == "test"].reset_index(drop=True)
+    table = subgroups.subgroups(test, bootstrap.Resamples(test["group"], n=100))
+    error = test["pred_age"].astype(float) - test["age"]
+    women = (test["gender"] == "female").to_numpy()
+    row = table.query("task == 'age' and by == 'gender' and group == 'female'").set_index("metric")
+    assert row["value"]["mae"] == pytest.approx(error[women].abs().mean())
+    assert row["value"]["bias"] == pytest.approx(error[women].mean())
+    assert row["n"]["mae"] == women.sum()
+    assert (table["small"] == (table["n"] < 30)).all()
+    assert table["small"].any()
+    full = table.query("by == 'age_bin x gender x ethnicity' and metric == 'mae'")
+    assert full["n"].sum() == len(test)
+    found = subgroups.gaps(table)
+    ranked = table[~table["small"]]
+    for row in found.itertuples():
+        part = ranked.query(f"task == '{row.task}' and metric == '{row.metric}' and by == @row.by")
+        assert {row.worst, row.best} <= set(part["group"])
+        assert row.ranked == len(part)
+    age = found.query("metric == 'mae' and by == 'age_bin'").iloc[0]
+    values = ranked.query("metric == 'mae' and by == 'age_bin'")["value"]
+    assert age["gap"] == pytest.approx(values.max() - values.min())
+
+
+def test_cells_hold_the_same_means_as_a_group_by(faces):
+    values, counts = subgroups.by_cell(faces, "gender")
+    assert counts.to_numpy().sum() == len(faces)
+    here = (faces["gender"] == "male") & (faces["ethnicity"] == "White") & (faces["age"] < 25)
+    right = predicted(faces[here], "gender") == 0
+    assert values.loc[("male", "White"), AGE_BINS[0]] == pytest.approx(right.mean())
+
+
+def test_fairness_gap_equals_the_largest_rate_difference(faces):
+    pytest.importorskip("fairlearn")
+    table = subgroups.fairness(fake_predictions(3000))
+    assert set(table["measure"]) == {"equalized_odds_difference", "demographic_parity_difference"}
+
+
+def test_ece_by_hand_and_by_name():
+    p = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 10)
+    labels = np.array([0] * 7 + [1] * 3 + [0] * 6 + [1] * 4)
+    assert calibration.ece(p, labels, bins=10) == pytest.approx(0.5 * 0.2)
+    assert calibration.ece(p, labels, 2, "equal-mass") == pytest.approx(0.5 * 0.2)
+    table = calibration.reliability(p, labels, 10)
+    assert table["n"].tolist() == [10, 10] and table["accuracy"].tolist() == [0.6, 0.7]
+    with pytest.raises(ValueError, match="equal-width, equal-mass"):
+        calibration.ece(p, labels, binning="round")
+
+
+def test_temperature_is_recovered_and_fitted_on_validation_only():
+    draw = np.random.default_rng(0)
+    logits = draw.normal(0, 2, (20000, 5))
+    p = calibration.apply_temperature(np.exp(logits), 1.0)
+    labels = (p.cumsum(axis=1) < draw.random((len(p), 1))).sum(axis=1)
+    sharp = calibration.apply_temperature(p, 1 / 2.5)
+    assert calibration.fit_temperature(sharp, labels) == pytest.approx(2.5, rel=0.05)
+    scaled = calibration.apply_temperature(sharp, 2.5)
+    assert calibration.ece(scaled, labels) < 0.02 < calibration.ece(sharp, labels)
+
+    faces = fake_predictions(1000)
+    first = calibration.calibration(faces).set_index("task")
+    test = faces["split"] == "test"
+    faces.loc[test, ["gender"]] = "male"
+    again = calibration.calibration(faces).set_index("task")
+    assert first["temperature"]["gender"] == again["temperature"]["gender"]
+    assert first["binning"]["gender"] == "15 equal-width bins"
+    alone = calibration.calibration(faces[test])
+    assert alone["temperature"].isna().all()
+
+
+def test_coverage_by_hand(faces):
+    test = faces[faces["split"] == "test"].reset_index(drop=True)
+    table = calibration.coverage(test, bootstrap.Resamples(test["group"], n=200))
+    inside = (test["age"] - test["pred_age"]).abs() <= 8
+    row = table.set_index("group").loc["all"]
+    assert row["coverage"] == pytest.approx(inside.mean())
+    assert row["width"] == pytest.approx(16, rel=1e-4)
+    assert row["ci_low"] < row["coverage"] < row["ci_high"]
+    assert table["n"].iloc[1:].sum() == row["n"]
+
+
+def test_label_conflicts_and_ceilings_by_hand():
+    table = pd.DataFrame(
+        {
+            "group": ["a", "a", "b", "b", "c", "d", "d"],
+            "age": [20.0, 24, 50, 50, 7, 30, 60],
+            "gender": ["male", "female", "male", "male", "male", "male", None],
+            "ethnicity": ["White"] * 7,
+        }
+    )
+    conflicts = noise.label_conflicts(table).set_index("task")
+    assert conflicts["conflicts"].to_dict() == {"age": 2, "gender": 1, "ethnicity": 0}
+    assert conflicts["groups"].to_dict() == {"age": 3, "gender": 2, "ethnicity": 3}
+    bounds = noise.ceilings(table, 200).set_index(["task", "metric"])["ceiling"]
+    assert bounds["age", "mae"] == pytest.approx((4 + 0 + 30) / 3 / 2)
+    assert bounds["age", "cs5"] == pytest.approx(1 - 1 / 3 / 2)
+    assert bounds["age_bin", "accuracy"] == pytest.approx(1 - 1 / 3 / 2)
+    assert bounds["gender", "accuracy"] == pytest.approx(1 - 1 / 2 / 2)
+    assert bounds["ethnicity", "accuracy"] == 1.0
+
+
+def test_ceiling_is_never_below_what_a_perfect_model_reaches():
+    draw = np.random.default_rng(3)
+    real = draw.integers(0, 2, 4000)
+    flip = draw.random((4000, 2)) < 0.1
+    labels = np.array(GENDERS)[(real[:, None] ^ flip).ravel()]
+    table = pd.DataFrame({"group": np.repeat(np.arange(4000), 2), "gender": labels})
+    bound = noise.ceilings(table, 100).iloc[0]["ceiling"]
+    assert 0.9 <= bound == pytest.approx(1 - 0.18 / 2, abs=0.01)
+
+
+def test_error_by_digit_and_whipple():
+    table = pd.DataFrame({"age": [20.0, 30, 21, 31], "pred_age": [22.0, 34, 21, 31]})
+    found = noise.error_by_digit(table, bootstrap.Resamples(range(4), n=100))
+    assert found["digit"].tolist() == [0, 1] and found["mae"].tolist() == [3.0, 0.0]
+    assert found["share"].tolist() == [0.5, 0.5]
+    assert noise.heaping_index([23, 25]) == 250.0
+    assert np.isnan(noise.heaping_index([1]))
+
+
+def test_leakage_finds_copies_in_training_only_and_their_worth():
+    naive = pd.DataFrame({"image": ["t1", "t2", "t3", "v1"], "split": ["test"] * 3 + ["val"]})
+    splits = pd.DataFrame(
+        {"image": ["t1", "r1", "t2", "v1", "t3"], "group": ["a", "a", "b", "b", "c"]}
+    )
+    assert leakage.leaked(naive, splits).tolist() == [True, False, False]
+
+    first, second = fake_predictions(3000, 1, 6.0), fake_predictions(3000, 2, 4.0)
+    table = leakage.split_effect(first, second, resamples=300).set_index("task")
+    assert table["difference"]["age"] == pytest.approx(-1.6, abs=0.4)  # .8 x the spread
+    assert table["ci_high"]["age"] < 0 < table["difference"]["gender"]
+
+
+def test_statistics_add_up_over_any_part(faces):
+    parts = statistics(faces, "age")
+    half = parts[:200].sum(axis=0) + parts[200:].sum(axis=0)
+    assert metrics_from("age", half)["mae"] == pytest.approx(
+        (faces["pred_age"].astype(float) - faces["age"]).abs().mean()
+    )

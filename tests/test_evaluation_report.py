@@ -1,0 +1,134 @@
+"""The report of a study folder: tables, sentences, missing runs, files that can be rebuilt."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_evaluation import fake_predictions
+
+from utils.evaluation import tables
+from utils.evaluation.__main__ import main
+from utils.evaluation.columns import probability_columns
+from utils.evaluation.findings import findings
+from utils.evaluation.report import build
+from utils.runs import Study, load_study
+
+RUNS = {
+    "utkface-resnet50-head-224-seed129": 6.0,
+    "utkface-resnet50-head-224-seed130": 6.2,
+    "utkface-resnet50-finetune-128-seed129": 3.0,
+    "utkface-mobilenetv2-head-224-seed129": 7.0,
+    "utkface-resnet50-head-224-seed129-naive": 5.0,
+}
+
+
+@pytest.fixture(scope="module")
+def study_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    for name in ("predictions", "splits"):
+        (folder / name).mkdir()
+    rows = []
+    for seed, (run, spread) in enumerate(RUNS.items()):
+        faces = fake_predictions(600, seed, spread)
+        faces[["image", "split", "group"]].to_csv(folder / "splits/utkface.csv", index=False)
+        faces.drop(columns="group").to_parquet(folder / f"predictions/{run}.parquet")
+        told = tables.parse_run(run)
+        (folder / "runs" / run).mkdir(parents=True)
+        config = {"run": run, **told}
+        (folder / "runs" / run / "config.json").write_text(json.dumps(config))
+        small = told["model"] == "mobilenetv2"
+        cost = {"parameters": 2e6 if small else 2e7, "flops": 3e8 if small else 4e9,
+                "train_seconds": 60.0, "images_per_second": 100.0}  # fmt: skip
+        (folder / "runs" / run / "cost.json").write_text(json.dumps(cost))
+        rows.append({"run": run, "dataset": "utkface", "model": told["model"],
+                     "protocol": told["protocol"], "task": "age", "metric": "mae", "split": "test",
+                     "value": 1.0, "n": 3, "seed": 129})  # fmt: skip
+    peer = fake_predictions(600, 9, 5.0).drop(columns=["group", *probability_columns("ethnicity")])
+    peer.to_parquet(folder / "predictions/peer_dlib.parquet")
+    pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(study_dir):
+    return build(load_study(study_dir), resamples=100)
+
+
+def test_comparison_has_baseline_costs_and_seeds(report):
+    table = report.tables["utkface_comparison"].set_index("label")
+    assert table.loc["ResNet50, frozen, 224 px", "seeds"] == 2
+    assert table.loc["ResNet50, all layers, 128 px", "parameters"] == 2e7
+    assert table.loc["trivial guess", "age"] > table.loc["ResNet50, all layers, 128 px", "age"]
+    assert "ResNet50, frozen, 224 px, naive split" not in table.index
+    assert np.isnan(table.loc["dlib", "ethnicity"])
+    text = report.tables["utkface_comparison_readable"].set_index("model")
+    assert "[" in text.loc["ResNet50, all layers, 128 px", "age MAE (years)"]
+    assert text.loc["dlib", "ethnicity accuracy (%)"] == "-"
+
+
+def test_seeds_table_by_hand(report):
+    scored, seeds = report.tables["metrics"], report.tables["seeds"]
+    row = seeds.query("task == 'age' and metric == 'mae'").iloc[0]
+    both = scored[scored["run"].isin(list(RUNS)[:2])].query("task == 'age' and metric == 'mae'")
+    assert row["mean"] == pytest.approx(both["value"].mean())
+    assert row["std"] == pytest.approx(both["value"].std())
+
+
+def test_findings_are_five_sentences_with_the_numbers_of_the_table(report):
+    sentences = report.findings["utkface"]
+    assert len(sentences) == 5
+    best = report.tables["utkface_comparison"]["age"].min()
+    assert f"{best:.2f} years" in sentences[0] and "ResNet50, all layers" in sentences[0]
+    assert "1 backbone," in sentences[2]
+    assert "MobileNetV2 with 2.0 million" in sentences[3]
+
+
+def test_findings_say_what_is_missing():
+    columns = ["label", "model", "protocol", "parameters", "run"]
+    columns += [f"{t}{e}" for t in ("age", "age_bin", "gender", "ethnicity")
+                for e in ("", "_low", "_high")]  # fmt: skip
+    table = pd.DataFrame([{"label": "trivial guess", "model": "trivial"}], columns=columns)
+    sentences = findings(Study(), table, "utkface")
+    assert len(sentences) == 5
+    assert sentences[0] == "No finished run on UTKFace predicts age."
+    assert all(sentence.endswith(".") for sentence in sentences)
+
+
+def test_missing_runs_and_why():
+    wanted = [*RUNS, "utkface-vgg19-head-224-seed129", {"run": "x", "reason": "no time"}]
+    table = tables.missing_runs(wanted, RUNS, {"vgg19": "no weights", "vgg19-head": "killed"})
+    assert table["run"].tolist() == ["utkface-vgg19-head-224-seed129", "x"]
+    assert table["reason"].tolist() == ["killed", "no time"]
+    assert tables.missing_runs(["a"], []).iloc[0]["reason"].startswith("no finished run")
+    with pytest.raises(ValueError, match="'run'"):
+        tables.missing_runs([{}], [])
+
+
+def test_leakage_pairs_the_naive_run_with_its_twin(report):
+    table = report.tables["utkface_leakage"]
+    assert set(table["run"]) == {"utkface-resnet50-head-224-seed129-naive"}
+    assert set(table["task"]) == {"age", "age_bin", "gender", "ethnicity"}
+
+
+def test_command_writes_all_and_the_same_again(study_dir, tmp_path, capsys):
+    for name in ("one", "two"):
+        assert main([str(study_dir), "--out", str(tmp_path / name), "--resamples", "50"]) == 0
+    first = {p.relative_to(tmp_path / "one"): p.read_bytes()
+             for p in (tmp_path / "one").rglob("*.*")}  # fmt: skip
+    again = {p.relative_to(tmp_path / "two"): p.read_bytes()
+             for p in (tmp_path / "two").rglob("*.*")}  # fmt: skip
+    assert first == again
+    results = pd.read_csv(tmp_path / "one/results.csv")
+    assert results[["ci_low", "ci_high"]].notna().all(axis=None)
+    captions = json.loads((tmp_path / "one/figures/captions.json").read_text())
+    assert "n = " in captions["utkface_age_bars"]["caption"]
+    assert "done" in capsys.readouterr().out
+
+
+def test_command_refuses_a_missing_folder_and_survives_an_empty_one(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "none")])
+    assert "expected a study" in capsys.readouterr().err
+    assert main([str(tmp_path)]) == 0
+    assert "no predictions" in capsys.readouterr().out
