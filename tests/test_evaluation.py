@@ -119,15 +119,12 @@ def test_bootstrap_interval_covers_the_truth_also_with_clusters():
     # 150 pairs of identical faces: only the cluster bootstrap knows that n is 150, not 300.
     draw, hits, widths = np.random.default_rng(1), [0, 0], [[], []]
     for trial in range(200):
-        right = np.repeat(draw.random(150) < 0.8, 2)
-        table = pd.DataFrame({"image": np.arange(300).astype(str), "split": "test"})
-        table["gender"] = "male"
-        table["p_gender_male"], table["p_gender_female"] = right * 1.0, 1.0 - right
-        for kind, group in enumerate((np.arange(300) // 2, np.arange(300))):
-            found = bootstrap.intervals(table.assign(group=group), n=400, seed=trial)
-            row = found[found["metric"] == "accuracy"].iloc[0]
-            hits[kind] += row["ci_low"] <= 0.8 <= row["ci_high"]
-            widths[kind].append(row["ci_high"] - row["ci_low"])
+        right = np.repeat(draw.random(150) < 0.8, 2).astype(float)
+        for kind, groups in enumerate((np.arange(300) // 2, np.arange(300))):
+            drawn = bootstrap.Resamples(groups, 400, trial).sums(right[:, None])[:, 0] / 300
+            low, high = bootstrap.interval(drawn)
+            hits[kind] += low <= 0.8 <= high
+            widths[kind].append(high - low)
     assert 0.90 <= hits[0] / 200 <= 0.99
     assert hits[1] / 200 < 0.88
     assert np.mean(widths[0]) / np.mean(widths[1]) == pytest.approx(np.sqrt(2), rel=0.05)

@@ -11,7 +11,7 @@ from utils.evaluation import tables
 from utils.evaluation.__main__ import main
 from utils.evaluation.columns import probability_columns
 from utils.evaluation.findings import findings
-from utils.evaluation.report import build
+from utils.evaluation.report import Report, build, load_captions, write
 from utils.runs import Study, load_study
 
 RUNS = {
@@ -61,10 +61,10 @@ def test_comparison_has_baseline_costs_and_seeds(report):
     assert table.loc["ResNet50, all layers, 128 px", "parameters"] == 2e7
     assert table.loc["trivial guess", "age"] > table.loc["ResNet50, all layers, 128 px", "age"]
     assert "ResNet50, frozen, 224 px, naive split" not in table.index
-    assert np.isnan(table.loc["dlib", "ethnicity"])
+    assert np.isnan(table.loc["dlib, off the shelf", "ethnicity"])
     text = report.tables["utkface_comparison_readable"].set_index("model")
     assert "[" in text.loc["ResNet50, all layers, 128 px", "age MAE (years)"]
-    assert text.loc["dlib", "ethnicity accuracy (%)"] == "-"
+    assert text.loc["dlib, off the shelf", "ethnicity accuracy (%)"] == "-"
 
 
 def test_seeds_table_by_hand(report):
@@ -111,19 +111,24 @@ def test_leakage_pairs_the_naive_run_with_its_twin(report):
     assert set(table["task"]) == {"age", "age_bin", "gender", "ethnicity"}
 
 
-def test_command_writes_all_and_the_same_again(study_dir, tmp_path, capsys):
-    for name in ("one", "two"):
-        assert main([str(study_dir), "--out", str(tmp_path / name), "--resamples", "50"]) == 0
-    first = {p.relative_to(tmp_path / "one"): p.read_bytes()
-             for p in (tmp_path / "one").rglob("*.*")}  # fmt: skip
-    again = {p.relative_to(tmp_path / "two"): p.read_bytes()
-             for p in (tmp_path / "two").rglob("*.*")}  # fmt: skip
-    assert first == again
-    results = pd.read_csv(tmp_path / "one/results.csv")
+def test_command_writes_every_table_and_figure(study_dir, tmp_path, capsys):
+    assert main([str(study_dir), "--out", str(tmp_path), "--resamples", "50"]) == 0
+    results = pd.read_csv(tmp_path / "results.csv")
     assert results[["ci_low", "ci_high"]].notna().all(axis=None)
-    captions = json.loads((tmp_path / "one/figures/captions.json").read_text())
+    captions = load_captions(tmp_path)
     assert "n = " in captions["utkface_age_bars"]["caption"]
+    assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == set(captions)
     assert "done" in capsys.readouterr().out
+
+
+def test_the_same_report_gives_the_same_bytes(report, study_dir, tmp_path):
+    again = build(load_study(study_dir), resamples=100)
+    for name, made in (("one", report), ("two", again)):
+        figures = {"bars": made.figures["utkface_age_bars"]}
+        write(Report(made.tables, figures, made.findings), tmp_path / name)
+    for path in (tmp_path / "one").rglob("*.*"):
+        twin = tmp_path / "two" / path.relative_to(tmp_path / "one")
+        assert path.read_bytes() == twin.read_bytes(), path.name
 
 
 def test_command_refuses_a_missing_folder_and_survives_an_empty_one(tmp_path, capsys):

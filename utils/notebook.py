@@ -164,13 +164,18 @@ def scores_text(table: pd.DataFrame) -> pd.DataFrame:
             "task": TASK_LABELS[row.task],
             "metric": METRIC_LABELS[row.metric],
             "this run": _text(row.value, row.metric),
-            "95 % interval": f"{_text(row.ci_low, row.metric)} to {_text(row.ci_high, row.metric)}",
+            "95 % interval": _span(row),
             "trivial guess": _text(row.trivial, row.metric),
             "faces": f"{row.n:,}",
         }
         for row in table.itertuples()
     ]
     return pd.DataFrame(rows)
+
+
+def _span(row) -> str:
+    low, high = _text(row.ci_low, row.metric), _text(row.ci_high, row.metric)
+    return f"{low.removesuffix(' %')} to {high}".replace(" %", "\u00a0%")
 
 
 def sentence(table: pd.DataFrame, label: str, dataset: str) -> str:
@@ -228,7 +233,7 @@ COSTS = {
 
 def cost_table(cost: dict) -> pd.DataFrame:
     """What a run cost, from its ``cost.json``."""
-    rows = [(title, cost[key]) for key, title in COSTS.items() if cost.get(key) not in (None, "")]
+    rows = [(title, cost[key]) for key, title in COSTS.items() if cost.get(key)]
     text = [
         (
             title,

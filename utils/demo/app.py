@@ -33,7 +33,6 @@ class MemoryRequest(Request):
     """A request whose upload stays in memory; Werkzeug's own goes to disk from 500 kB on."""
 
     max_form_parts = 10
-    max_form_memory_size = FORM_OVERHEAD
 
     def _get_file_stream(self, total_content_length, content_type, filename=None,
                          content_length=None):

@@ -229,7 +229,7 @@ def _best_figures(report, study, dataset, task, best):
     report.draw(
         f"{name}_true_predicted", run_plots.true_vs_predicted, predictions, dataset, "test", label
     )
-    report.draw(f"{name}_error_by_age", run_plots.error_by_age, predictions, dataset)
+    report.draw(f"{name}_error_by_age", run_plots.error_by_age, {label: predictions}, dataset)
     if len(rows("coverage")):
         report.draw(f"{name}_coverage", study_plots.coverage, rows("coverage"), dataset, label)
     report.draw(f"{name}_digits", study_plots.error_by_digit, rows("digits"), dataset, label)

@@ -189,9 +189,9 @@ def photo_year(table, dataset, years=None):
     axes.plot(medians.index + 5, medians["median"], "o-", color=theme.RED, lw=2, label="median")
     axes.set(xlabel="year of the photo", ylabel="age (years)")
     axes.legend(loc="upper left")
-    recent = np.mean(year >= 2000)
-    title = f"{recent:.0%} of the photos were taken in 2000 or later; age and year correlate "
-    title += f"by {np.corrcoef(year, age)[0, 1]:.2f}"
+    title = f"{np.mean(year >= 2000):.0%} of the photos were taken in 2000 or later"
+    if np.ptp(year) and np.ptp(age):
+        title += f"; age and year correlate by {np.corrcoef(year, age)[0, 1]:.2f}"
     return theme.finish(figure, title, dataset, "Median by decade in red", int(keep.sum()))
 
 

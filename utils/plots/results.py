@@ -95,6 +95,11 @@ def _curve_title(histories, quantity, labels):
     final = {run: float(values.iloc[at]) for run, (at, values) in best.items()}
     falling = quantity == "loss" or quantity.endswith(("_mae", "_loss", "_mse"))
     winner = (min if falling else max)(final, key=final.get)
+    if len(best) == 1:
+        at, values = best[winner]
+        return f"Validation {quantity.replace('_', ' ')} is best in epoch {at + 1} of " + (
+            f"{len(values)}: {final[winner]:.3g}"
+        )
     early = sum(at < len(values) - 1 for at, values in best.values())
     text = f"{labels.get(winner, winner)} reaches the best validation {quantity.replace('_', ' ')}"
     text += f" ({final[winner]:.3g}); {early} of {len(best)} runs peak before their last epoch"
@@ -134,7 +139,7 @@ def metric_bars(rows, dataset, baseline=None, references=()):
         )
     _lines(axes, baseline, references)
     axes.set_yticks(place, rows["label"])
-    lines = (baseline is not None) + len(references)
+    lines = (baseline is not None) + sum(1 + (len(text) > 44) for text, _ in references)
     # Empty rows below the bars make room for the legend.
     axes.set_ylim(len(rows) - 0.4 + 0.75 * lines, -0.6)
     axes.grid(axis="y", visible=False)
@@ -156,7 +161,7 @@ def _lines(axes, baseline, references):
         axes.axvline(baseline, color=theme.RED, ls="--", lw=2, label="trivial guess")
     styles = [(theme.BLACK, ":"), (theme.GREEN, "-."), (theme.PINK, ":"), (theme.ORANGE, "-.")]
     for (text, value), (tint, dash) in zip(references, styles * 5, strict=False):
-        axes.axvline(value, color=tint, ls=dash, lw=2, label=text)
+        axes.axvline(value, color=tint, ls=dash, lw=2, label=theme.wrap(text, 44))
 
 
 def _number(value, metric):

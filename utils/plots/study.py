@@ -57,7 +57,7 @@ def who_beats_whom(matrix, task, dataset, n, labels=None):
     rows = [f"{i + 1}  {name}" for i, name in enumerate(names)]
     # Blue to orange: told apart by all readers, and the signs say the same.
     theme.annotated(
-        axes, np.where(np.eye(size) > 0, np.nan, values), texts, rows, numbers, (-1, 1), "PuOr"
+        axes, np.where(np.eye(size) > 0, np.nan, values), texts, rows, numbers, (-1.8, 1.8), "PuOr"
     )
     axes.set(xlabel="against model number")
     pairs = size * (size - 1) // 2
@@ -280,6 +280,7 @@ def reliability_diagram(predictions, task, dataset, temperature=None, label="", 
     ):
         table = reliability(values, labels, bins)
         errors.append(ece(values, labels, bins))
+        table = table[table["n"] >= 10]  # a bin of a few faces shows chance only
         axes.plot(table["confidence"], table["accuracy"], "-", color=tint, lw=2)
         size = 15 + 220 * table["n"] / table["n"].max()
         axes.scatter(
@@ -301,7 +302,9 @@ def reliability_diagram(predictions, task, dataset, temperature=None, label="", 
     title += f"calibration error {errors[0]:.1%}"
     if len(errors) > 1:
         title += f", {errors[1]:.1%} after scaling"
-    caption = f"{bins} equal-width bins, test split, area of a mark: faces in the bin"
+    caption = (
+        f"{bins} equal-width bins, test split, bins of 10 faces or more; area: faces in the bin"
+    )
     caption += "; temperature fitted on validation" if len(errors) > 1 else ""
     return theme.finish(figure, title, dataset, caption, len(labels))
 
@@ -320,7 +323,7 @@ def coverage(table, dataset, label=""):
     axes.set_yticks(place, [f"{r.group} (n = {r.n:,})" for r in table.itertuples()])
     axes.invert_yaxis()
     axes.set(xlabel="true ages inside the interval")
-    axes.legend(loc="lower left", frameon=True, edgecolor="none")
+    axes.legend(loc="upper left", frameon=True, edgecolor="none")
     theme.percent(axes, "x")
     whole = table[table["group"] == "all"].iloc[0]
     title = f"{label + ': ' if label else ''}{claimed:.0%} age intervals hold "
@@ -380,7 +383,7 @@ def ceilings(table, best, dataset):
         axes.set_yticks(place, [theme.wrap(name, 20) for name in names])
         axes.invert_yaxis()
         axes.set(xlabel=text)
-    grid[0, 0].legend(loc="upper left", bbox_to_anchor=(0, 1.0), frameon=True, framealpha=0.9)
+    grid[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
     title = "Label noise bounds "
     parts = [
         f"{TASK_LABELS[r.task]} at {shown(r.ceiling, r.metric)} (best model "

@@ -94,7 +94,8 @@ def finish(figure, title, dataset, caption="", n=None):
         title = f"{title} (synthetic faces)"
     note = [caption.rstrip(".")] if caption else []
     if n is not None:
-        note.append(f"{NAMES.get(dataset, dataset)}, n = {n:,} faces")
+        name = NAMES.get(dataset, dataset)
+        note.append(f"{name[:1].upper()}{name[1:]}, n = {n:,} faces")
     text = ". ".join(note) + "." if note else ""
     columns = int(figure.get_figwidth() * 8.0)
     figure.suptitle(wrap(title, columns), fontsize=14, fontweight="bold", x=0.01, ha="left")
