@@ -113,8 +113,9 @@ def _losses(model, inputs, faces, epochs=2):
     return log
 
 
-@pytest.mark.parametrize("boundary", ["features", "block_12_add"])
-def test_cached_and_uncached_training_have_the_same_losses(faces, boundary):
+# Batch normalisation above the seam enlarges the rounding of activations to float16.
+@pytest.mark.parametrize(("boundary", "rtol"), [("features", 1e-3), ("block_12_add", 5e-3)])
+def test_cached_and_uncached_training_have_the_same_losses(faces, boundary, rtol):
     pairs = np.stack([faces.images, faces.images[:, :, ::-1]], axis=1)
     cached, plain = (build_network("mobilenetv2", 64, ["age", "gender"], weights="none",
                                    dropout=0.0, seed=7) for _ in range(2))
@@ -124,7 +125,7 @@ def test_cached_and_uncached_training_have_the_same_losses(faces, boundary):
     below.trainable = False
     image = keras.Input((64, 64, 3))
     second = _losses(keras.Model(image, above(below(image, training=False))), pairs, faces)
-    np.testing.assert_allclose(first, second, rtol=1e-3)
+    np.testing.assert_allclose(first, second, rtol=rtol)
     assert first[0] != pytest.approx(first[-1])
 
 

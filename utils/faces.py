@@ -55,7 +55,7 @@ class Face:
 
 @functools.cache
 def _stages():
-    """MTCNN's three networks, loaded once a process; the first compiled for pictures of any size."""
+    """MTCNN's three networks, loaded once a process; the first compiled for any size."""
     import tensorflow as tf
     from mtcnn import MTCNN
 
@@ -68,8 +68,10 @@ def _stages():
 def _pyramid(height: int, width: int) -> list[float]:
     """Scales at which faces from MIN_FACE to the whole picture fill the 12 pixel window."""
     largest, smallest = 12 / MIN_FACE, 12.5 / min(height, width)
-    steps = math.floor(math.log(smallest / largest) / math.log(PYRAMID)) if smallest < largest else 0
-    return [largest * PYRAMID**k for k in range(steps + 1)] if smallest <= largest else [smallest]
+    if smallest >= largest:
+        return [smallest]
+    steps = math.floor(math.log(smallest / largest) / math.log(PYRAMID))
+    return [largest * PYRAMID**k for k in range(steps + 1)]
 
 
 def _propose(pnet, pixels: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
 
 from utils import profiles
 from utils.datasets.facetable import DataError, FaceSet
@@ -57,7 +57,7 @@ def open_faces(faces: FaceSet, rows, size: int) -> np.ndarray:
     return np.stack([np.asarray(picture.resize((size, size))) for picture in pictures])
 
 
-def mean_faces(images: np.ndarray, labels, names, least: int = 15) -> dict[str, np.ndarray]:
+def mean_faces(images: np.ndarray, labels, names, least: int = 30) -> dict[str, np.ndarray]:
     """The average picture of each class with enough faces that nobody can be recognised."""
     labels = np.asarray(labels, dtype=object)
     sizes = {name: int((labels == name).sum()) for name in names}
@@ -265,6 +265,30 @@ def headlines(report, main: str) -> str:
     sentences = list(report.findings[main])
     sentences += [rows[0] for name, rows in report.findings.items() if name != main]
     return "\n".join(f"{number}. {text}" for number, text in enumerate(sentences, 1))
+
+
+def comparison_html(table: pd.DataFrame) -> HTML:
+    """The comparison (`utils.evaluation.tables.comparison`) as a table that fits a page."""
+    text = pd.DataFrame({"model": table["label"]})
+    for task in (task for task in TASK_LABELS if table[task].notna().any()):
+        name = "age, years" if task == "age" else f"{TASK_LABELS[task]}, %"
+        ends = zip(table[task], table[f"{task}_low"], table[f"{task}_high"], strict=True)
+        text[name] = [_with_span(*values, task) for values in ends]
+    costs = {"parameters": ("M par.", 1e6), "flops": ("GFLOPs", 1e9), "train_seconds": ("min", 60)}
+    for column, (name, unit) in costs.items():
+        values = table[column].astype(float) / unit
+        text[name] = ["-" if pd.isna(value) else f"{value:,.3g}" for value in values]
+    if (table["seeds"] > 1).any():
+        text["seeds"] = table["seeds"].replace(0, "-")
+    return HTML(text.to_html(index=False, escape=False, border=0))
+
+
+def _with_span(value: float, low: float, high: float, task: str) -> str:
+    if pd.isna(value):
+        return "-"
+    scale, digits = (1, 2) if task == "age" else (100, 1)
+    value, low, high = (f"{scale * one:.{digits}f}" for one in (value, low, high))
+    return value if low == "nan" else f"{value}<br><small>{low}\u2013{high}</small>"
 
 
 def show_figures(report, *patterns: str) -> None:

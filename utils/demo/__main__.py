@@ -18,8 +18,11 @@ def arguments(argv=None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="./run_all.sh demo", description=__doc__)
     parser.add_argument("--port", type=_port, default=8000, help="0 for any free one")
-    parser.add_argument("--host", default="127.0.0.1",
-                        help="address to listen on; others than 127.0.0.1 open it to the network")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; others than 127.0.0.1 open it to the network",
+    )
     return parser.parse_args(argv)
 
 
@@ -30,13 +33,15 @@ def load_analyst():
     from utils.demo.smoke import train_smoke_model
 
     if not models.available():
-        print("There is no trained model yet: training a small one on synthetic faces "
-              "(about a minute) ...", flush=True)
+        print(
+            "There is no trained model yet: training a small one on synthetic faces "
+            "(about a minute) ...",
+            flush=True,
+        )
         train_smoke_model()
     analyst = Analyst()
     names = ", ".join(model.label for model in analyst.models.values())
-    print(f"Models: {names}" + (" (synthetic faces only)" if analyst.synthetic else ""),
-          flush=True)
+    print(f"Models: {names}" + (" (synthetic faces only)" if analyst.synthetic else ""), flush=True)
     return analyst
 
 
@@ -50,8 +55,10 @@ def main(argv=None) -> int:
         analyst = load_analyst()
         server = make_server(analyst, options.host, options.port)
     except ImportError as error:
-        print(f"error: {error}; install what the demo needs: pip install -e '.[demo]'",
-              file=sys.stderr)
+        print(
+            f"error: {error}; install what the demo needs: pip install -e '.[demo]'",
+            file=sys.stderr,
+        )
         return 2
     except (OSError, ValueError) as error:
         print(f"error: {error}; with a taken port, choose another: --port N", file=sys.stderr)

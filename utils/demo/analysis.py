@@ -100,12 +100,20 @@ def _rank(folder: Path) -> tuple:
     error = 99.0
     if (folder / "metrics.json").is_file():
         rows = read_json(folder / "metrics.json")["rows"]
-        values = [row["value"] for row in rows if row["task"] == "age"
-                  and row["metric"] == "mae" and row["split"] == "val"]
+        values = [
+            row["value"]
+            for row in rows
+            if row["task"] == "age" and row["metric"] == "mae" and row["split"] == "val"
+        ]
         error = values[0] if values else error
     shipped = (folder / "model.json").is_file()
-    return (not shipped, about.get("dataset") != "utkface", about.get("split") == "naive", order,
-            error)
+    return (
+        not shipped,
+        about.get("dataset") != "utkface",
+        about.get("split") == "naive",
+        order,
+        error,
+    )
 
 
 class Analyst:
@@ -146,13 +154,17 @@ class Analyst:
         name = name or next(iter(self.models))
         if name not in self.models:
             raise Refused(
-                404, "unknown_model",
+                404,
+                "unknown_model",
                 f"There is no such model; there are: {', '.join(self.models)}.",
             )
         return self.models[name]
 
     def analyse(
-        self, picture: Picture, name: str | None = None, whole: bool = False,
+        self,
+        picture: Picture,
+        name: str | None = None,
+        whole: bool = False,
         details: bool = False,
     ) -> dict:
         """Everything about one picture as the API returns it; see ``openapi.yaml``.
@@ -169,8 +181,13 @@ class Analyst:
         """
         model = self.model(name)
         found, crops = self._crops(picture, model.size, whole)
-        answer = {"model": model.name, "width": picture.size[0], "height": picture.size[1],
-                  "faces_found": len(found), "faces": []}
+        answer = {
+            "model": model.name,
+            "width": picture.size[0],
+            "height": picture.size[1],
+            "faces_found": len(found),
+            "faces": [],
+        }
         if crops:
             outputs = model.predict(crops)
             maps = self._maps(model, crops) if details else None
@@ -186,8 +203,10 @@ class Analyst:
             face = faces.Face((0.0, 0.0, *map(float, picture.image.size)), 1.0)
             return [face], [faces.whole_picture(picture.image, size)]
         found = faces.detect(picture.image)
-        crops = [faces.crop_like_training(picture.image, face.box, face.landmarks, size)
-                 for face in found[:MAX_FACES]]
+        crops = [
+            faces.crop_like_training(picture.image, face.box, face.landmarks, size)
+            for face in found[:MAX_FACES]
+        ]
         return found, crops
 
     @staticmethod
@@ -220,7 +239,11 @@ def _shares(names, values) -> dict[str, float]:
 
 
 def _pictures(crop: Image.Image, maps: dict | None, k: int) -> dict:
-    heat = {task: _data_uri(_coloured(values[k]), "PNG") for task, values in (maps or {}).items()}
+    heat = {
+        task: _data_uri(_coloured(values[k]), "PNG")
+        for task, values in (maps or {}).items()
+        if values[k].any()
+    }
     return {"crop": _data_uri(crop, "JPEG"), "heat_maps": heat}
 
 

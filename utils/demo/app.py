@@ -34,8 +34,9 @@ class MemoryRequest(Request):
 
     max_form_parts = 10
 
-    def _get_file_stream(self, total_content_length, content_type, filename=None,
-                         content_length=None):
+    def _get_file_stream(
+        self, total_content_length, content_type, filename=None, content_length=None
+    ):
         return io.BytesIO()
 
 
@@ -63,11 +64,15 @@ def create_app(analyst: Analyst, worker: Worker) -> Flask:
 def _add_page(app: Flask, analyst: Analyst) -> None:
     @app.get("/")
     def page():
-        cards = [{"name": m.name, "label": m.label, "about": m.about}
-                 for m in analyst.models.values()]
+        cards = [
+            {"name": m.name, "label": m.label, "about": m.about} for m in analyst.models.values()
+        ]
         return render_template(
-            "index.html", models=cards, synthetic=analyst.synthetic,
-            max_bytes=MAX_BYTES, max_pixels=MAX_PIXELS,
+            "index.html",
+            models=cards,
+            synthetic=analyst.synthetic,
+            max_bytes=MAX_BYTES,
+            max_pixels=MAX_PIXELS,
         )
 
     @app.get("/openapi.yaml")
@@ -95,8 +100,11 @@ def _add_api(app: Flask, analyst: Analyst, worker: Worker) -> None:
     @app.get("/healthz")
     def health():
         well = worker.alive and analyst.ready
-        state = {"status": "ok" if well else "starting" if worker.alive else "down",
-                 "models": list(analyst.models), "waiting": worker.waiting}
+        state = {
+            "status": "ok" if well else "starting" if worker.alive else "down",
+            "models": list(analyst.models),
+            "waiting": worker.waiting,
+        }
         return jsonify(state), 200 if well else 503
 
 
@@ -124,15 +132,19 @@ def _add_errors(app: Flask) -> None:
         if isinstance(error, RequestEntityTooLarge):
             return answer(too_many_bytes())
         code = (error.name or "error").lower().replace(" ", "_")
-        headers = {"Allow": ", ".join(error.valid_methods)} if getattr(
-            error, "valid_methods", None) else {}
+        headers = (
+            {"Allow": ", ".join(error.valid_methods)}
+            if getattr(error, "valid_methods", None)
+            else {}
+        )
         return answer(Refused(error.code or 500, code, f"{error.name}.", headers))
 
     @app.errorhandler(Exception)
     def unexpected(error):
         log.exception("unexpected error")  # to the console, never to the visitor
-        return answer(Refused(500, "internal", "Something went wrong here; the picture was not "
-                              "kept."))
+        return answer(
+            Refused(500, "internal", "Something went wrong here; the picture was not kept.")
+        )
 
 
 def _finish(response: Response) -> Response:

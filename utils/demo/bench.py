@@ -16,7 +16,7 @@ def photograph(side: int = 1000) -> bytes:
     from utils.datasets.synthetic import draw_face
 
     picture = Image.new("RGB", (side, side), (120, 140, 130))
-    face = draw_face("synthetic/129/3.png").resize((side // 2, side // 2))
+    face = draw_face("synthetic/129/000003.png").resize((side // 2, side // 2))
     picture.paste(face, (side // 4, side // 4))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=90)
@@ -55,8 +55,10 @@ def main(argv=None) -> None:
         for details in ("false", "true"):
             query = f"model={name}&details={details}"
             taken = seconds(app, content, query, options.repeats)
-            print(f"{query:32} median {statistics.median(taken):.2f} s, "
-                  f"slowest {max(taken):.2f} s, {len(taken)} answers")
+            print(
+                f"{query:32} median {statistics.median(taken):.2f} s, "
+                f"slowest {max(taken):.2f} s, {len(taken)} answers"
+            )
 
 
 if __name__ == "__main__":

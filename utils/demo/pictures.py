@@ -75,7 +75,8 @@ def decode(content: bytes) -> Picture:
     size, turned = _inspect(content)
     if size[0] * size[1] > MAX_PIXELS:
         raise Refused(
-            413, "too_many_pixels",
+            413,
+            "too_many_pixels",
             f"The picture has {size[0]} x {size[1]} pixels; "
             f"at most {MAX_PIXELS // 1_000_000} million are read.",
         )
@@ -91,9 +92,7 @@ def decode(content: bytes) -> Picture:
 
 def too_many_bytes() -> Refused:
     """The refusal of a file that is too long."""
-    return Refused(
-        413, "too_large", f"The file is larger than {MAX_BYTES // 1_000_000} MB."
-    )
+    return Refused(413, "too_large", f"The file is larger than {MAX_BYTES // 1_000_000} MB.")
 
 
 def _inspect(content: bytes) -> tuple[tuple[int, int], bool]:
@@ -105,7 +104,8 @@ def _inspect(content: bytes) -> tuple[tuple[int, int], bool]:
                 return picture.size, picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     except Image.DecompressionBombError:
         raise Refused(
-            413, "too_many_pixels",
+            413,
+            "too_many_pixels",
             f"The picture has more than {MAX_PIXELS // 1_000_000} million pixels.",
         ) from None
     except UnidentifiedImageError:

@@ -15,7 +15,13 @@ def train_smoke_model() -> Path:
     """
     from utils.training import RunConfig, train
 
-    return train(RunConfig(
-        dataset="synthetic", limit=400, input_size=64, epochs=EPOCHS, weights="none",
-        tasks=["age", "gender", "ethnicity"],
-    ))
+    return train(
+        RunConfig(
+            dataset="synthetic",
+            limit=400,
+            input_size=64,
+            epochs=EPOCHS,
+            weights="none",
+            tasks=["age", "gender", "ethnicity"],
+        )
+    )

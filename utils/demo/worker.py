@@ -1,4 +1,4 @@
-"""One worker, one bounded queue: the networks do one picture at a time, and nobody waits for ever."""
+"""One worker, one bounded queue: one picture at a time, and nobody waits for ever."""
 
 import logging
 import queue
@@ -56,7 +56,9 @@ class Worker:
             self._jobs.put_nowait((future, job, arguments, options))
         except queue.Full:
             raise Refused(
-                429, "busy", "Too many pictures are waiting; try again in a moment.",
+                429,
+                "busy",
+                "Too many pictures are waiting; try again in a moment.",
                 self._retry_after(),
             ) from None
         try:
@@ -64,7 +66,9 @@ class Worker:
         except FutureTimeout:
             future.cancel()  # a job that has not begun is skipped
             raise Refused(
-                503, "timeout", "The picture took too long; try again later or a smaller one.",
+                503,
+                "timeout",
+                "The picture took too long; try again later or a smaller one.",
                 self._retry_after(),
             ) from None
 

@@ -28,7 +28,8 @@ from utils.files import write_aside
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_BYTES = 10_000_000
-_LARGE_IMAGE = 300_000  # bytes; above, a PNG is stored as WebP
+_SMALL_IMAGE = 40_000  # bytes; above, a PNG is stored as WebP
+_LARGE_IMAGE = 150_000  # bytes; above, with loss
 _LONG_TEXT = 30  # lines; above, printed text is folded
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _CAPTION = re.compile(r"^[*_\s]*(figure|table|caption)\s*\d*\s*[.:]\s*", re.I)
@@ -271,17 +272,25 @@ def _printed(text: str) -> str:
     return block
 
 
+def _webp(raw: bytes, lossless: bool) -> bytes:
+    """A picture as WebP: plots get small without loss, photographs only with it."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(raw)).save(file, "WEBP", lossless=lossless, quality=85, method=2)
+    return file.getvalue()
+
+
 def _image(kind: str, content: str) -> tuple[str, int]:
     """A data URI and the width to show at (0: as it is); a large PNG becomes a WebP."""
     if kind == "image/svg+xml":
         return f"data:{kind};base64,{base64.b64encode(content.encode()).decode()}", 0
     content = "".join(content.split())
     raw = base64.b64decode(content)
-    if kind == "image/png" and len(raw) > _LARGE_IMAGE:
-        small = io.BytesIO()
-        Image.open(io.BytesIO(raw)).save(small, "WEBP", quality=85, method=4)
-        if small.tell() < len(raw):
-            kind, content = "image/webp", base64.b64encode(small.getvalue()).decode()
+    if kind == "image/png" and len(raw) > _SMALL_IMAGE:
+        small = _webp(raw, lossless=True)
+        if len(small) > _LARGE_IMAGE:
+            small = min(small, _webp(raw, lossless=False), key=len)
+        if len(small) < len(raw):
+            kind, content = "image/webp", base64.b64encode(small).decode()
     return f"data:{kind};base64,{content}", 0
 
 

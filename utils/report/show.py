@@ -7,6 +7,7 @@ readers of the notebook itself it stands below as text.
 import base64
 import io
 
+import pandas as pd
 from IPython.display import Markdown, display
 
 _DPI = 150  # sharp on screens with small pixels
@@ -31,7 +32,8 @@ def show(thing, caption: str = "", alt: str = "") -> None:
         alt = alt or ". ".join(text for text in (finding, caption) if text)
         _figure(thing, caption, alt)
     else:
-        display(thing, metadata={"caption": caption, "alt": alt or caption})
+        with pd.option_context("display.max_colwidth", None, "display.max_columns", None):
+            display(thing, metadata={"caption": caption, "alt": alt or caption})
     if caption:
         display(Markdown(f"*{caption}*"), metadata={"repeats_caption": True})
 

@@ -7,7 +7,10 @@ const $ = (id) => document.getElementById(id);
 const models = [...$("model").options].map((option) => ({ name: option.value, label: option.text }));
 const state = { picture: null, whole: false, answers: new Map(), turn: 0 };
 
-function say(text) { $("status").textContent = text; }
+function say(text, seen = true) {
+  $("status").textContent = text;
+  $("status").classList.toggle("hidden", !seen);  // still read aloud
+}
 
 function fail(text) {
   say("");
@@ -75,7 +78,7 @@ async function read() {
       if (k === 0) reveal(answer);
       if (answer.faces.length === 0) break;
     }
-    say(state.answers.size ? $("results-title").textContent + "." : "");
+    say(`${$("results-title").textContent}.`, false);
   } catch (error) {
     if (turn === state.turn) fail(error.message);
   }
@@ -84,8 +87,9 @@ async function read() {
 function reveal(answer) {
   $("results").hidden = false;
   if (answer.faces.length === 0) {
-    $("faces").textContent =
-      "No face was found. If the picture shows one face and little else, read it as it is.";
+    const hint = document.createElement("p");
+    hint.textContent = "If the picture shows one face and little else, it can be read as it is.";
+    $("faces").replaceChildren(hint);
   }
   $("results").scrollIntoView({ block: "start" });
   $("results-title").focus({ preventScroll: true });

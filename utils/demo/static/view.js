@@ -84,26 +84,29 @@ function bars(name, shares) {
       element("td", { "aria-hidden": "true" }, element("span", { className: "track" }, fill)),
       element("td", { className: "share" }, percent(share)));
   });
-  const heading = element("h4", {}, `${name} `,
-    element("span", { className: "as-labelled" }, LABELLED));
-  const caption = element("caption", { className: "hidden" }, `${name}, ${LABELLED}`);
-  return element("div", {}, heading, element("table", { className: "bars" }, caption,
-    element("tbody", {}, ...rows)));
+  const caption = element("caption", {}, element("h4", {}, `${name} `,
+    element("span", { className: "as-labelled" }, LABELLED)));
+  return element("table", { className: "bars" }, caption, element("tbody", {}, ...rows));
 }
 
 function heatMap(face, number) {
-  if (!Object.keys(face.heat_maps ?? {}).length) return "";
+  const maps = face.heat_maps ?? {};
+  if (!Object.keys(maps).length) {
+    return element("p", { className: "fine" },
+      "Grad-CAM finds no place in this face that speaks for the answers.");
+  }
   const heat = element("img", { alt: "" });
   const select = element("select", {}, ...Object.entries(TASKS).map(([task, label]) =>
-    element("option", { value: task }, label)));
+    element("option", { value: task, disabled: !maps[task] },
+      maps[task] ? label : `${label} (no evidence found)`)));
   const slider = element("input", { type: "range", min: "0", max: "100", step: "5" });
   const update = () => {
-    heat.src = face.heat_maps[select.value];
+    heat.src = maps[select.value];
     heat.style.opacity = slider.value / 100;
     slider.setAttribute("aria-valuetext", `${slider.value} percent`);
     Object.assign(heatChoice, { task: select.value, strength: slider.value / 100 });
   };
-  select.value = heatChoice.task;
+  select.value = maps[heatChoice.task] ? heatChoice.task : Object.keys(maps)[0];
   slider.value = Math.round(heatChoice.strength * 100);
   select.addEventListener("change", update);
   slider.addEventListener("input", update);
