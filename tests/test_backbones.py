@@ -31,8 +31,10 @@ def network(request):
 
 
 def test_networks_are_flat_with_one_float32_softmax_a_task(network):
-    assert not any(type(layer) is keras.Model or type(layer).__name__ == "Functional"
-                   for layer in network.layers)
+    assert not any(
+        type(layer) is keras.Model or type(layer).__name__ == "Functional"
+        for layer in network.layers
+    )
     outputs = network.predict(IMAGES, verbose=0)
     assert {name: p.shape for name, p in outputs.items()} == {k: (2, n) for k, n in TASKS.items()}
     for p in outputs.values():
@@ -77,9 +79,11 @@ def test_alexnet_has_torchvisions_convolutions():
 def test_flops_are_near_the_published_multiply_adds():
     # He et al. count 3.8e9 multiply-adds for ResNet50 at 224; the Keras variant has 3.87e9.
     assert count_flops(build_network("resnet50", 224, weights="none")) == pytest.approx(
-        2 * 3.87e9, rel=0.02)
+        2 * 3.87e9, rel=0.02
+    )
     assert count_flops(build_network("mobilenetv2", 224, weights="none")) == pytest.approx(
-        2 * 0.3e9, rel=0.03)
+        2 * 0.3e9, rel=0.03
+    )
 
 
 def _separable(cin, cout):
@@ -98,8 +102,7 @@ def test_scratch_classifier_has_the_seeds_layers():
     gender = _dense(flat, 64) + _dense(64, 32) + 32 * 2 + 2
     age = _dense(flat, 128) + _dense(128, 64) + _dense(64, 32) + 32 * 5 + 5
     assert net.count_params() == trunk + gender + age
-    assert {k: v.shape[1] for k, v in net.output.items()} == {"age_bin": len(AGE_BINS),
-                                                              "gender": 2}
+    assert {k: v.shape[1] for k, v in net.output.items()} == {"age_bin": len(AGE_BINS), "gender": 2}
 
 
 def test_wiki_regressor_has_the_seeds_layers():
@@ -113,8 +116,9 @@ def test_wiki_regressor_has_the_seeds_layers():
 
 def test_batch_normalisation_forgets_imagenet_within_an_epoch():
     net = build_network("mobilenetv2", 64, weights="none")
-    momenta = {layer.momentum for layer in net.layers
-               if isinstance(layer, keras.layers.BatchNormalization)}
+    momenta = {
+        layer.momentum for layer in net.layers if isinstance(layer, keras.layers.BatchNormalization)
+    }
     assert momenta == {0.9}
 
 
@@ -156,8 +160,9 @@ def test_real_imagenet_weights_load_and_see(name, real_weights, monkeypatch):
     pretrained = build_network(name, 64, ["gender"])
     random = build_network(name, 64, ["gender"], weights="none")
     first = [layer for layer in pretrained.layers if layer.weights][0].name
-    assert not np.allclose(pretrained.get_layer(first).get_weights()[0],
-                           random.get_layer(first).get_weights()[0])
+    assert not np.allclose(
+        pretrained.get_layer(first).get_weights()[0], random.get_layer(first).get_weights()[0]
+    )
 
 
 def test_weights_of_another_net_are_refused(tmp_path, monkeypatch):
@@ -176,9 +181,11 @@ def test_a_missing_weights_file_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("lenet", 64), "backbone 'lenet' is unknown"),
-     (("vgg19", 64, ["income"]), r"\['income'\] are unknown"),
-     (("vgg19", 64, ["age"], "jft"), "weights 'jft' are unknown")],
+    [
+        (("lenet", 64), "backbone 'lenet' is unknown"),
+        (("vgg19", 64, ["income"]), r"\['income'\] are unknown"),
+        (("vgg19", 64, ["age"], "jft"), "weights 'jft' are unknown"),
+    ],
 )
 def test_unknown_names_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -210,8 +217,10 @@ def _checkpoint(path, arrays, poison=None):
     def _rebuild_tensor_v2(*_):
         raise AssertionError("the reader must not call this")
 
-    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = "torch._utils", \
-        "_rebuild_tensor_v2"
+    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = (
+        "torch._utils",
+        "_rebuild_tensor_v2",
+    )
     inner._rebuild_tensor_v2 = _rebuild_tensor_v2
     storage = type("FloatStorage", (), {"__module__": "torch"})
     torch.FloatStorage, torch._utils = storage, inner
@@ -223,7 +232,7 @@ def _checkpoint(path, arrays, poison=None):
         def reducer_override(self, item):
             if isinstance(item, np.ndarray):
                 shape = item.shape
-                stride = tuple(int(np.prod(shape[k + 1:])) for k in range(len(shape)))
+                stride = tuple(int(np.prod(shape[k + 1 :])) for k in range(len(shape)))
                 pid = _Rebuild(("storage", storage, str(id(item)), "cpu", item.size), shape)
                 return _rebuild_tensor_v2, (pid, 0, shape, stride, False, OrderedDict())
             return NotImplemented
@@ -244,8 +253,13 @@ def _checkpoint(path, arrays, poison=None):
 
 def test_a_torch_checkpoint_is_read_without_torch(tmp_path):
     random = np.random.default_rng(0)
-    shapes = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3),
-              10: (256, 256, 3, 3)}
+    shapes = {
+        0: (64, 3, 11, 11),
+        3: (192, 64, 5, 5),
+        6: (384, 192, 3, 3),
+        8: (256, 384, 3, 3),
+        10: (256, 256, 3, 3),
+    }
     arrays = {}
     for index, shape in shapes.items():
         arrays[f"features.{index}.weight"] = random.normal(size=shape).astype("float32")
@@ -254,8 +268,13 @@ def test_a_torch_checkpoint_is_read_without_torch(tmp_path):
     state = read_torch_checkpoint(tmp_path / "alexnet.pth")
     np.testing.assert_array_equal(state["features.3.weight"], arrays["features.3.weight"])
     kernels = alexnet_kernels(tmp_path / "alexnet.pth")
-    assert [k.shape for k in kernels[::2]] == [(11, 11, 3, 64), (5, 5, 64, 192), (3, 3, 192, 384),
-                                              (3, 3, 384, 256), (3, 3, 256, 256)]
+    assert [k.shape for k in kernels[::2]] == [
+        (11, 11, 3, 64),
+        (5, 5, 64, 192),
+        (3, 3, 192, 384),
+        (3, 3, 384, 256),
+        (3, 3, 256, 256),
+    ]
     assert kernels[0][4, 7, 2, 9] == arrays["features.0.weight"][9, 2, 4, 7]
 
 

@@ -59,8 +59,12 @@ def test_any_name_gives_labels_or_a_reason(name):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("61_1_20170109142408075.jpg.chip.jpg", "lacks a field"), ("20_0_7_1.jpg", "race 7"),
-     ("20_3_1_1.jpg", "gender 3"), ("150_0_1_1.jpg", "age 150")],
+    [
+        ("61_1_20170109142408075.jpg.chip.jpg", "lacks a field"),
+        ("20_0_7_1.jpg", "race 7"),
+        ("20_3_1_1.jpg", "gender 3"),
+        ("150_0_1_1.jpg", "age 150"),
+    ],
 )
 def test_bad_names_are_excluded_with_their_reason(folder, name, reason):
     _picture(99).save(folder / name)
@@ -98,8 +102,18 @@ def test_a_loader_of_ones_own_is_one_entry(monkeypatch, work_dir):
 
 
 def test_age_bins_are_those_of_the_study():
-    assert age_bin([0, 24, 25, 49, 50, 74, 75, 99, 100, 116]).tolist() == [0, 0, 1, 1, 2, 2, 3, 3,
-                                                                        4, 4]
+    assert age_bin([0, 24, 25, 49, 50, 74, 75, 99, 100, 116]).tolist() == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+        4,
+        4,
+    ]
     assert len(AGE_BINS) == 5
 
 
@@ -109,8 +123,9 @@ def test_a_table_without_a_column_is_refused():
         check(table)
 
 
-@pytest.mark.parametrize(("column", "value"), [("gender", "m"), ("ethnicity", "Green"),
-                                               ("age", 400.0), ("split", "dev")])
+@pytest.mark.parametrize(
+    ("column", "value"), [("gender", "m"), ("ethnicity", "Green"), ("age", 400.0), ("split", "dev")]
+)
 def test_a_value_outside_its_set_is_named(column, value):
     table = new_table(["a", "b"], source="x", age=30.0, gender="male", ethnicity="White")
     table.loc[1, column] = value
@@ -147,8 +162,11 @@ def _jpeg() -> bytes:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "not a picture"), (b"hello, I am text", "not a picture"),
-     (_jpeg()[: len(_jpeg()) // 2], "broken picture")],
+    [
+        (b"", "not a picture"),
+        (b"hello, I am text", "not a picture"),
+        (_jpeg()[: len(_jpeg()) // 2], "broken picture"),
+    ],
 )
 def test_files_that_are_no_picture_are_listed(folder, content, reason):
     name = "55_0_0_3.jpg.chip.jpg"
@@ -171,8 +189,7 @@ def test_identical_and_near_pictures_share_a_group_and_a_side(folder):
 def test_near_pairs_equal_a_plain_loop():
     hashes = np.random.default_rng(1).integers(0, 4, (60, 2), np.uint8)
     bits = np.unpackbits(hashes, axis=1)
-    plain = [[i, j] for i in range(60) for j in range(i + 1, 60)
-             if (bits[i] != bits[j]).sum() <= 2]
+    plain = [[i, j] for i in range(60) for j in range(i + 1, 60) if (bits[i] != bits[j]).sum() <= 2]
     assert sorted(duplicates.near_pairs(hashes, 2).tolist()) == plain
 
 
@@ -249,7 +266,8 @@ def test_the_real_set_has_375_groups_of_identical_files(real_data):
     import hashlib
     from collections import Counter
 
-    digests = Counter(hashlib.sha256(path.read_bytes()).digest()
-                      for path in (real_data / "UTKFace").glob("*.jpg"))
+    digests = Counter(
+        hashlib.sha256(path.read_bytes()).digest() for path in (real_data / "UTKFace").glob("*.jpg")
+    )
     sizes = [n for n in digests.values() if n > 1]
     assert (len(sizes), sum(sizes)) == (375, 765)

@@ -26,14 +26,16 @@ def tiny_model(size=SIZE, tasks=TASKS, seed=1, dtype="float32", name="tiny"):
     images = keras.Input((size, size, 3), name="image")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(images)
     for i, width in enumerate((8, 16)):
-        x = keras.layers.Conv2D(width, 3, strides=2, padding="same", dtype=dtype,
-                                name=f"conv{i + 1}")(x)
+        x = keras.layers.Conv2D(
+            width, 3, strides=2, padding="same", dtype=dtype, name=f"conv{i + 1}"
+        )(x)
         x = keras.layers.BatchNormalization(dtype=dtype, name=f"norm{i + 1}")(x)
         x = keras.layers.ReLU(dtype=dtype, name=f"relu{i + 1}")(x)
     x = keras.layers.GlobalAveragePooling2D(dtype=dtype)(x)
     outputs = {
-        task: keras.layers.Dense(n, activation="softmax", name=task, dtype="float32",
-                                 bias_initializer="random_normal")(x)
+        task: keras.layers.Dense(
+            n, activation="softmax", name=task, dtype="float32", bias_initializer="random_normal"
+        )(x)
         for task, n in tasks.items()
     }
     return keras.Model(images, outputs, name=name)
@@ -73,7 +75,9 @@ def test_batched_gradcam_equals_the_library_called_directly(model, images):
 
     single = keras.Model(model.input, model.get_layer("gender").output)
     theirs = Gradcam(single, ReplaceToLinear())(
-        CategoricalScore([1] * 5), images.astype("float32"), "relu2",
+        CategoricalScore([1] * 5),
+        images.astype("float32"),
+        "relu2",
         seek_penultimate_conv_layer=False,
     )
     ours = batched_gradcam(model, images, "gender", "relu2", classes=1)
@@ -121,7 +125,8 @@ def test_classes_and_directions(model, images):
     predicted = np.argmax(explain_target(model, "gender").logits(images), axis=1)
     np.testing.assert_allclose(
         batched_gradcam(model, images, "gender", "relu2"),
-        batched_gradcam(model, images, "gender", "relu2", classes=predicted), atol=1e-6,
+        batched_gradcam(model, images, "gender", "relu2", classes=predicted),
+        atol=1e-6,
     )
 
 
@@ -144,8 +149,9 @@ def test_saturated_softmax_and_constant_images_give_no_nan(method, task, recwarn
     head.set_weights([kernel * 1e4, bias * 1e6])
     flat = np.stack([np.full((SIZE, SIZE, 3), v, np.uint8) for v in (0, 128, 255)])
     noise = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
-    maps = cam(model, np.concatenate([flat, noise]), task, "relu2", method, max_maps=4,
-               smooth_samples=2)
+    maps = cam(
+        model, np.concatenate([flat, noise]), task, "relu2", method, max_maps=4, smooth_samples=2
+    )
     assert np.isfinite(maps).all() and maps.min() >= 0 and maps.max() <= 1
     if method == "gradcam":
         assert np.isfinite(batched_gradcam(model, flat, task, "relu2")).all()
@@ -158,7 +164,8 @@ def test_bfloat16_model_is_explained_by_a_float32_copy(images):
     assert {layer.compute_dtype for layer in target.net.layers} == {"float32"}
     np.testing.assert_allclose(
         batched_gradcam(coarse, images, "gender", "relu2"),
-        batched_gradcam(fine, images, "gender", "relu2"), atol=1e-5,
+        batched_gradcam(fine, images, "gender", "relu2"),
+        atol=1e-5,
     )
     assert coarse.get_layer("conv1").compute_dtype == "bfloat16"
 
@@ -183,7 +190,8 @@ def test_regression_output(images):
         assert np.isfinite(maps).all()
     np.testing.assert_allclose(
         batched_gradcam(model, images, "age_value", "conv"),
-        cam(model, images, "age_value", "conv"), atol=1e-4,
+        cam(model, images, "age_value", "conv"),
+        atol=1e-4,
     )
     target = explain_target(model, "age_value")
     value = model.predict(images.astype("float32"), verbose=0)[:, 0]

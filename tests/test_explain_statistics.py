@@ -46,8 +46,9 @@ def spot_model():
     start = keras.Input((SIZE, SIZE, 3), name="image")
     x = keras.layers.Conv2D(2, 3, padding="same", activation="relu", name="conv")(start)
     x = keras.layers.Flatten()(x)
-    model = keras.Model(start, {"gender": keras.layers.Dense(2, activation="softmax",
-                                                             name="gender")(x)})
+    model = keras.Model(
+        start, {"gender": keras.layers.Dense(2, activation="softmax", name="gender")(x)}
+    )
     kernel = np.zeros((3, 3, 3, 2), np.float32)
     kernel[1, 1] = 1 / 3
     model.get_layer("conv").set_weights([kernel, np.zeros(2)])
@@ -168,8 +169,11 @@ def test_regions_divide_the_picture(size):
     assert tuple(masks) == REGIONS
     assert (sum(mask.astype(int) for mask in masks.values()) == 1).all()
     # mtcnn's median landmarks on real crops, as (x, y) shares of the side.
-    landmarks = {"eyes": [(0.30, 0.285), (0.685, 0.285)], "nose": [(0.49, 0.52)],
-                 "mouth": [(0.315, 0.69), (0.665, 0.69)]}
+    landmarks = {
+        "eyes": [(0.30, 0.285), (0.685, 0.285)],
+        "nose": [(0.49, 0.52)],
+        "mouth": [(0.315, 0.69), (0.665, 0.69)],
+    }
     for name, points in landmarks.items():
         for x, y in points:
             assert masks[name][int(y * size), int(x * size)], (name, x, y)
@@ -246,12 +250,20 @@ def predictions():
     rng = np.random.default_rng(1)
     female = rng.random(n).astype(np.float32)
     age = rng.integers(1, 100, n).astype(float)
-    return pd.DataFrame({
-        "image": [f"{i}.jpg" for i in range(n)], "split": "test", "age": age,
-        "gender": np.where(np.arange(n) % 2, "female", "male"), "ethnicity": "Asian",
-        "pred_age": age + rng.normal(0, 12, n), "age_q10": age - 5, "age_q90": age + 5.0,
-        "p_gender_male": 1 - female, "p_gender_female": female,
-    })
+    return pd.DataFrame(
+        {
+            "image": [f"{i}.jpg" for i in range(n)],
+            "split": "test",
+            "age": age,
+            "gender": np.where(np.arange(n) % 2, "female", "male"),
+            "ethnicity": "Asian",
+            "pred_age": age + rng.normal(0, 12, n),
+            "age_q10": age - 5,
+            "age_q90": age + 5.0,
+            "p_gender_male": 1 - female,
+            "p_gender_female": female,
+        }
+    )
 
 
 def test_faces_are_chosen_by_rule(predictions):
@@ -282,15 +294,17 @@ def test_texts(predictions):
 def test_figures_say_what_they_show(spot_model, faces, spot):
     maps = batched_gradcam(spot_model, faces[:2], "gender", "conv")
     panel = gallery.Panel("MobileNetV2", maps, ["female 0.9", "male 0.6"], [True, False])
-    figure = gallery.face_gallery(faces[:2], ["female", "female"], [panel], "What it saw",
-                                  "synthetic", n=2)
+    figure = gallery.face_gallery(
+        faces[:2], ["female", "female"], [panel], "What it saw", "synthetic", n=2
+    )
     assert "synthetic" in figure.finding and "n = 2" in figure.caption
     assert figure.axes[3].get_xlabel() == "wrong: male 0.6"
     face = faces[0]
     per_face, curves = faithfulness(spot_model, faces, {"gradcam": spot}, "gender", steps=2)
     table = attention_table(maps)
-    steps = pd.DataFrame({"layers": [0, 2], "value": [1, 0.2], "ci_low": [1, 0.1],
-                          "ci_high": [1, 0.3]})
+    steps = pd.DataFrame(
+        {"layers": [0, 2], "value": [1, 0.2], "ci_low": [1, 0.1], "ci_high": [1, 0.3]}
+    )
     for drawn in (
         gallery.mean_map_figure(face, {"a": maps[0], "b": maps[1]}, "t", "utkface"),
         gallery.region_figure(face, "utkface"),
@@ -314,8 +328,14 @@ def test_runs_are_found_or_the_message_helps(tmp_path):
     for name, model in (("b", "resnet50"), ("a", "mobilenetv2"), ("c", "scratch_cnn")):
         folder = tmp_path / name
         folder.mkdir()
-        config = dict(model=model, dataset="synthetic", protocol="finetune", seed=1,
-                      tasks=["age"], label=model)
+        config = dict(
+            model=model,
+            dataset="synthetic",
+            protocol="finetune",
+            seed=1,
+            tasks=["age"],
+            label=model,
+        )
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "metrics.json").write_text("{}")
         (folder / "model.keras").write_text("")

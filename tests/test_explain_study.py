@@ -25,19 +25,26 @@ def _network(seed):
     # The registry's name, so that the run passes for a MobileNetV2.
     x = keras.layers.ReLU(6.0, name="out_relu")(keras.layers.Conv2D(8, 3, name="last")(x))
     x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(start, {
-        task: keras.layers.Dense(n, activation="softmax", name=task,
-                                 bias_initializer="random_normal")(x)
-        for task, n in TASKS.items()
-    })
+    return keras.Model(
+        start,
+        {
+            task: keras.layers.Dense(
+                n, activation="softmax", name=task, bias_initializer="random_normal"
+            )(x)
+            for task, n in TASKS.items()
+        },
+    )
 
 
 def _predictions(table, outputs):
     columns = {name: table[name] for name in ("image", "split", "age", "gender", "ethnicity")}
     columns["pred_age"] = outputs["age"] @ np.arange(117.0)
     columns["age_q10"], columns["age_q90"] = columns["pred_age"] - 9, columns["pred_age"] + 9
-    for task, names in (("age_bin", range(len(AGE_BINS))), ("gender", GENDERS),
-                        ("ethnicity", ETHNICITIES)):
+    for task, names in (
+        ("age_bin", range(len(AGE_BINS))),
+        ("gender", GENDERS),
+        ("ethnicity", ETHNICITIES),
+    ):
         columns |= {f"p_{task}_{name}": outputs[task][:, i] for i, name in enumerate(names)}
     return pd.DataFrame(columns)
 
@@ -60,9 +67,18 @@ def views(tmp_path_factory):
             network.save(folder / "model.keras")
             table = _predictions(faces.table, outputs).assign(split="test")
             table.to_parquet(folder / "predictions.parquet", index=False)
-            config = dict(model=model, label=model.title(), dataset="synthetic", seed=129,
-                          split="group", split_seed=129, input_size=SIZE, tasks=list(TASKS),
-                          protocol="finetune", dataset_options={"n": FACES})
+            config = dict(
+                model=model,
+                label=model.title(),
+                dataset="synthetic",
+                seed=129,
+                split="group",
+                split_seed=129,
+                input_size=SIZE,
+                tasks=list(TASKS),
+                protocol="finetune",
+                dataset_options={"n": FACES},
+            )
             (folder / "config.json").write_text(json.dumps(config))
             (folder / "metrics.json").write_text("{}")
         yield study.open_runs()
@@ -98,11 +114,26 @@ def test_runs_give_faces_tasks_and_layers(views):
 
 def test_measure_fills_the_table(views, tmp_path):
     names = study.common_faces(views, 12)
-    found = study.measure(views[0], "gender", names, n_faithful=5, n_sanity=3, steps=3,
-                          methods=METHODS[:2], progress=False)
+    found = study.measure(
+        views[0],
+        "gender",
+        names,
+        n_faithful=5,
+        n_sanity=3,
+        steps=3,
+        methods=METHODS[:2],
+        progress=False,
+    )
     have = set(found.table["statistic"])
-    assert {"deletion_auc", "insertion_auc", "average_drop", "increase_in_confidence",
-            "randomization_similarity", "pointing_game", "energy_inside"} <= have
+    assert {
+        "deletion_auc",
+        "insertion_auc",
+        "average_drop",
+        "increase_in_confidence",
+        "randomization_similarity",
+        "pointing_game",
+        "energy_inside",
+    } <= have
     # The regions are those of UTKFace's crop: drawn faces lie elsewhere.
     assert "attention_eyes" not in have
     assert {"gradcam", "gradcam_pp", "random", "center_gaussian"} == set(found.table["method"])
@@ -153,8 +184,9 @@ def test_batched_gradcam_is_four_times_faster():
 
     def theirs(n):
         for face in faces[:n]:
-            explainer(lambda y: y[:, 0], face[None], target.layer,
-                      seek_penultimate_conv_layer=False)
+            explainer(
+                lambda y: y[:, 0], face[None], target.layer, seek_penultimate_conv_layer=False
+            )
 
     theirs(1)
     start = time.perf_counter()

@@ -186,8 +186,13 @@ def test_names_decide(tmp_path):
 
 
 def csv_row(**changes) -> dict:
-    row = {"age": 26, "ethnicity": 2, "gender": 1, "img_name": "20170116.jpg.chip.jpg",
-           "pixels": " ".join(str(k % 256) for k in range(2304))}
+    row = {
+        "age": 26,
+        "ethnicity": 2,
+        "gender": 1,
+        "img_name": "20170116.jpg.chip.jpg",
+        "pixels": " ".join(str(k % 256) for k in range(2304)),
+    }
     return row | changes
 
 
@@ -201,7 +206,10 @@ def test_csv_round_trip(tmp_path):
     write_csv(tmp_path, [csv_row(), csv_row(gender=0, age=1), csv_row(img_name="b.jpg")])
     faces = load_utkface_csv(tmp_path)
     assert faces.table["image"].tolist() == [
-        "26_1_2_20170116.jpg.chip.jpg", "1_0_2_20170116.jpg.chip.jpg", "26_1_2_b.jpg"]
+        "26_1_2_20170116.jpg.chip.jpg",
+        "1_0_2_20170116.jpg.chip.jpg",
+        "26_1_2_b.jpg",
+    ]
     assert faces.table["img_name"].tolist()[2] == "b.jpg"
     assert faces.table["gender"].tolist() == ["female", "male", "female"]
     assert faces.table["ethnicity"].unique().tolist() == ["Asian"]
@@ -239,8 +247,9 @@ def test_csv_bad_rows_are_listed(tmp_path):
         faces = load_utkface_csv(tmp_path)
         assert len(faces) == 1
         assert counts(faces) == {"rows in the table": len(rows), "usable rows": 1}
-        for line, (part, row) in enumerate(zip(BAD_ROWS, faces.exclusions.itertuples(),
-                                               strict=True), start=3):
+        for line, (part, row) in enumerate(
+            zip(BAD_ROWS, faces.exclusions.itertuples(), strict=True), start=3
+        ):
             assert part in row.reason
             assert row.image.startswith(f"line {line}:")
 
@@ -319,8 +328,10 @@ def test_datenum_never_fails(number):
 
 
 @calm
-@given(st.dates(min_value=datetime.date(1, 1, 1), max_value=datetime.date(2020, 12, 31)),
-       st.integers(1900, 2020))
+@given(
+    st.dates(min_value=datetime.date(1, 1, 1), max_value=datetime.date(2020, 12, 31)),
+    st.integers(1900, 2020),
+)
 def test_age_is_completed_years_in_mid_year(birth, year):
     age = age_at_photo(np.datetime64(birth, "D"), year)
     assert age == year - birth.year - ((birth.month, birth.day) > (7, 1))
@@ -412,9 +423,16 @@ def test_wiki_mat_cleaning(tmp_path, inside):
         assert (name not in found) if reason is None else (reason in found[name])
     assert found["00/extra.jpg"] == "not listed in wiki.mat"
     assert counts(faces) == {
-        "rows (wiki.mat)": 12, "listed once": 12, "file is there": 11, "a face is found": 9,
-        "no second face": 8, "birth and photo year known": 7, "0 < age <= 100": 4,
-        "face score >= 1.75": 3, "gender known": 2}
+        "rows (wiki.mat)": 12,
+        "listed once": 12,
+        "file is there": 11,
+        "a face is found": 9,
+        "no second face": 8,
+        "birth and photo year known": 7,
+        "0 < age <= 100": 4,
+        "face score >= 1.75": 3,
+        "gender known": 2,
+    }
     assert faces.read("01/good_f.jpg").mode == "RGB"
 
 
@@ -449,20 +467,28 @@ def test_wiki_mat_without_fields(tmp_path):
 
 def test_wiki_mat_of_unequal_or_textual_fields(tmp_path):
     wiki_images(tmp_path / "wiki_crop")
-    struct = {name: np.zeros((1, 3)) for name in
-              ("dob", "photo_taken", "gender", "face_score", "second_face_score")}
+    struct = {
+        name: np.zeros((1, 3))
+        for name in ("dob", "photo_taken", "gender", "face_score", "second_face_score")
+    }
     path = tmp_path / "wiki_crop" / "wiki.mat"
     savemat(path, {"wiki": struct | {"full_path": cells(["a", "b"])}})
     with pytest.raises(DataError, match="differ in length"):
         load_wiki(tmp_path)
-    savemat(path, {"wiki": struct | {"full_path": cells(["a", "b", "c"]),
-                                     "dob": cells(["x", "y", "z"])}})
+    savemat(
+        path,
+        {"wiki": struct | {"full_path": cells(["a", "b", "c"]), "dob": cells(["x", "y", "z"])}},
+    )
     with pytest.raises(DataError, match="not numeric"):
         load_wiki(tmp_path)
 
 
-NAMES = ["00/1_1980-03-01_2010.jpg", "00/2_1980-09-01_2010.jpg", "01/3_2010-09-01_2010.jpg",
-         "01/broken.jpg"]
+NAMES = [
+    "00/1_1980-03-01_2010.jpg",
+    "00/2_1980-09-01_2010.jpg",
+    "01/3_2010-09-01_2010.jpg",
+    "01/broken.jpg",
+]
 
 
 def test_wiki_by_names_alone(tmp_path):
@@ -482,7 +508,8 @@ def test_wiki_with_metadata_csv(tmp_path, inside):
         put(tmp_path / "wiki_crop" / name)
     place = tmp_path / "wiki_crop" if inside else tmp_path
     (place / "wiki_meta.csv").write_text(
-        f"full_path,gender\n{NAMES[0]},0\n{NAMES[1]},\n{NAMES[2]},1\n")
+        f"full_path,gender\n{NAMES[0]},0\n{NAMES[1]},\n{NAMES[2]},1\n"
+    )
     faces = load_wiki(tmp_path)
     assert faces.table["image"].tolist() == NAMES[:1]
     assert faces.table["gender"].tolist() == ["female"]
@@ -537,13 +564,26 @@ def test_fairface(tmp_path):
     assert len(table) == 7
     assert table.loc["val/1.jpg", ["age", "gender"]].tolist() == [54.5, "male"]
     assert table["ethnicity"].to_dict() == {
-        "train/1.jpg": "Black", "train/2.jpg": "Indian", "val/1.jpg": "Asian",
-        "val/2.jpg": "Other", "val/3.jpg": "Asian", "val/4.jpg": "White", "val/5.jpg": "Other"}
+        "train/1.jpg": "Black",
+        "train/2.jpg": "Indian",
+        "val/1.jpg": "Asian",
+        "val/2.jpg": "Other",
+        "val/3.jpg": "Asian",
+        "val/4.jpg": "White",
+        "val/5.jpg": "Other",
+    }
     assert table.loc["val/3.jpg", ["age_group", "race7", "age"]].tolist() == [
-        "more than 70", "Southeast Asian", 74.5]
+        "more than 70",
+        "Southeast Asian",
+        74.5,
+    ]
     found = reasons(load_fairface(tmp_path))
     assert {name: text.split()[0] for name, text in found.items()} == {
-        "val/6.jpg": "race", "val/7.jpg": "age", "val/8.jpg": "gender", "val/9.jpg": "file"}
+        "val/6.jpg": "race",
+        "val/7.jpg": "age",
+        "val/8.jpg": "gender",
+        "val/9.jpg": "file",
+    }
 
 
 def test_fairface_bad_labels(tmp_path):
@@ -581,8 +621,15 @@ def test_real_utkface_as_a_table(real_data, tmp_path):
     for name in some["image"]:
         age, gender, ethnicity, img_name = name.split("_")
         grey = np.asarray(files.read(name).convert("L").resize((48, 48)))
-        rows.append(csv_row(age=age, gender=gender, ethnicity=ethnicity, img_name=img_name,
-                            pixels=" ".join(map(str, grey.ravel()))))
+        rows.append(
+            csv_row(
+                age=age,
+                gender=gender,
+                ethnicity=ethnicity,
+                img_name=img_name,
+                pixels=" ".join(map(str, grey.ravel())),
+            )
+        )
     write_csv(tmp_path, rows)
     table = load_utkface_csv(tmp_path).table
     same = ["image", "age", "gender", "ethnicity"]

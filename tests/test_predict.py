@@ -14,8 +14,16 @@ from utils.training import RunConfig, train
 
 @pytest.fixture(scope="module")
 def run(_own_work_folder):
-    config = RunConfig(dataset="synthetic", dataset_options={"n": 100}, model="mobilenetv2",
-                       protocol="head", weights="none", epochs=1, input_size=64, seed=3)
+    config = RunConfig(
+        dataset="synthetic",
+        dataset_options={"n": 100},
+        model="mobilenetv2",
+        protocol="head",
+        weights="none",
+        epochs=1,
+        input_size=64,
+        seed=3,
+    )
     return train(config, progress=False).name
 
 
@@ -50,9 +58,11 @@ def test_the_command_writes_by_the_name(run, folder, tmp_path, ending, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["{empty}", "--out", "x.csv"], "holds no picture"),
-     (["{empty}/no", "--out", "x.csv"], "is not a folder"),
-     (["{empty}", "--out", "x.xlsx"], "expected .csv or .parquet")],
+    [
+        (["{empty}", "--out", "x.csv"], "holds no picture"),
+        (["{empty}/no", "--out", "x.csv"], "is not a folder"),
+        (["{empty}", "--out", "x.xlsx"], "expected .csv or .parquet"),
+    ],
 )
 def test_bad_input_is_one_line(run, tmp_path, arguments, message, capsys):
     arguments = [text.replace("{empty}", str(tmp_path)) for text in arguments]

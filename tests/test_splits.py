@@ -15,9 +15,11 @@ def faces(n=3000, seed=0, prefix="face", grouped=0.05):
     """A table with labels like UTKFace's and some duplicate groups."""
     random = np.random.default_rng(seed)
     table = new_table(
-        [f"{prefix}{k:05d}" for k in range(n)], source="test",
+        [f"{prefix}{k:05d}" for k in range(n)],
+        source="test",
         age=random.choice([3, 15, 26, 35, 55, 80], n).astype(float),
-        gender=random.choice(GENDERS, n), ethnicity=random.choice(ETHNICITIES, n),
+        gender=random.choice(GENDERS, n),
+        ethnicity=random.choice(ETHNICITIES, n),
     )
     group = table["group"].to_numpy(copy=True)
     for k in sorted(random.choice(n - 1, int(grouped * n), replace=False)):

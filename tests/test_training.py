@@ -24,8 +24,15 @@ from utils.training.predicting import age_quantile, predictions_table
 from utils.training.progress import EpochRecord
 from utils.training.schedules import StepDecay, warmup_cosine
 
-SMALL = {"dataset": "synthetic", "limit": 0, "dataset_options": {"n": 120}, "weights": "none",
-         "epochs": 1, "input_size": 64, "precision": "float32"}
+SMALL = {
+    "dataset": "synthetic",
+    "limit": 0,
+    "dataset_options": {"n": 120},
+    "weights": "none",
+    "epochs": 1,
+    "input_size": 64,
+    "precision": "float32",
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,20 +43,31 @@ def faces(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("options", "tasks"),
-    [({"model": "alexnet", "protocol": "head"}, ["age", "age_bin", "ethnicity", "gender"]),
-     ({"model": "mobilenetv2", "protocol": "partial", "tasks": ["gender", "age"]},
-      ["age", "age_bin", "gender"]),
-     ({"model": "alexnet", "protocol": "finetune", "tasks": ["ethnicity"]}, ["ethnicity"]),
-     ({"protocol": "scratch"}, ["age_bin", "gender"]),
-     ({"protocol": "regress"}, ["age"])],
+    [
+        ({"model": "alexnet", "protocol": "head"}, ["age", "age_bin", "ethnicity", "gender"]),
+        (
+            {"model": "mobilenetv2", "protocol": "partial", "tasks": ["gender", "age"]},
+            ["age", "age_bin", "gender"],
+        ),
+        ({"model": "alexnet", "protocol": "finetune", "tasks": ["ethnicity"]}, ["ethnicity"]),
+        ({"protocol": "scratch"}, ["age_bin", "gender"]),
+        ({"protocol": "regress"}, ["age"]),
+    ],
     ids=["head", "partial", "finetune", "scratch", "regress"],
 )
 def test_every_protocol_leaves_a_complete_run(options, tasks, work_dir):
     folder = train(RunConfig(**(SMALL | options)), progress=False)
     assert runs.is_complete(folder) and folder.parent == work_dir / "runs"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "history.csv", "predictions.parquet", "metrics.json",
-                     "cost.json", "environment.json", "model.keras"}
+    assert names == {
+        "config.json",
+        "history.csv",
+        "predictions.parquet",
+        "metrics.json",
+        "cost.json",
+        "environment.json",
+        "model.keras",
+    }
     rows = pd.DataFrame(read_json(folder / "metrics.json")["rows"])
     assert sorted(rows["task"].unique()) == tasks
     assert set(rows["split"]) == {"train", "val", "test"}
@@ -75,8 +93,7 @@ def test_a_finished_run_is_not_trained_again(work_dir, monkeypatch):
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(work_dir, monkeypatch):
-    options = SMALL | {"model": "alexnet", "protocol": "finetune", "tasks": ["gender"],
-                       "epochs": 3}
+    options = SMALL | {"model": "alexnet", "protocol": "finetune", "tasks": ["gender"], "epochs": 3}
     whole = pd.read_csv(train(RunConfig(**options), progress=False) / "history.csv")
     runs.runs_dir().rename(work_dir / "kept")
     finish = EpochRecord.on_epoch_end
@@ -117,8 +134,10 @@ def _losses(model, inputs, faces, epochs=2):
 @pytest.mark.parametrize(("boundary", "rtol"), [("features", 1e-3), ("block_12_add", 5e-3)])
 def test_cached_and_uncached_training_have_the_same_losses(faces, boundary, rtol):
     pairs = np.stack([faces.images, faces.images[:, :, ::-1]], axis=1)
-    cached, plain = (build_network("mobilenetv2", 64, ["age", "gender"], weights="none",
-                                   dropout=0.0, seed=7) for _ in range(2))
+    cached, plain = (
+        build_network("mobilenetv2", 64, ["age", "gender"], weights="none", dropout=0.0, seed=7)
+        for _ in range(2)
+    )
     lower, upper = cut(cached, boundary)
     first = _losses(upper, cached_activations(lower, faces.images, "test", progress=False), faces)
     below, above = cut(plain, boundary)
@@ -213,12 +232,15 @@ def test_bins_come_from_the_distribution_if_they_have_no_head():
 
 
 def test_step_decay_of_the_seed():
-    phases = [{"epochs": 22, "rate": 0.008, "factor": 0.5, "every": 5},
-              {"epochs": 22, "rate": 0.002, "factor": 0.5, "every": 7}]
+    phases = [
+        {"epochs": 22, "rate": 0.008, "factor": 0.5, "every": 5},
+        {"epochs": 22, "rate": 0.002, "factor": 0.5, "every": 7},
+    ]
     schedule = StepDecay(10, phases)
     rates = [float(schedule(10 * epoch)) for epoch in (0, 4, 5, 21, 22, 29, 43, 99)]
-    np.testing.assert_allclose(rates, [0.008, 0.008, 0.004, 0.0005, 0.002, 0.001, 0.00025,
-                                       0.00025], rtol=1e-5)
+    np.testing.assert_allclose(
+        rates, [0.008, 0.008, 0.004, 0.0005, 0.002, 0.001, 0.00025, 0.00025], rtol=1e-5
+    )
 
 
 def test_cosine_warms_up_and_ends_low():
@@ -229,12 +251,15 @@ def test_cosine_warms_up_and_ends_low():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"epochs": "ten"}, "epochs='ten' is a str; expected int"),
-     ({"epochs": 0}, "at least 1 epoch"), ({"augment": 1}, "augment=1 is a int; expected bool"),
-     ({"protocol": "full"}, "protocol 'full' is unknown"),
-     ({"model": "vgg"}, "backbone 'vgg' is unknown"),
-     ({"tasks": ["smile"]}, r"\['smile'\] are unknown"),
-     ({"precision": "int8"}, "precision 'int8' is unknown")],
+    [
+        ({"epochs": "ten"}, "epochs='ten' is a str; expected int"),
+        ({"epochs": 0}, "at least 1 epoch"),
+        ({"augment": 1}, "augment=1 is a int; expected bool"),
+        ({"protocol": "full"}, "protocol 'full' is unknown"),
+        ({"model": "vgg"}, "backbone 'vgg' is unknown"),
+        ({"tasks": ["smile"]}, r"\['smile'\] are unknown"),
+        ({"precision": "int8"}, "precision 'int8' is unknown"),
+    ],
 )
 def test_bad_parameters_get_one_clear_error(options, message):
     with pytest.raises(ValueError, match=message):
@@ -267,10 +292,20 @@ def test_jax_trains_without_tensorflow(tmp_path):
         assert "tensorflow" not in sys.modules
         print(folder)
     """)
-    environment = os.environ | {"KERAS_BACKEND": "jax", "FACES_WORK_DIR": str(tmp_path),
-                                "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True,
-                          text=True, cwd=tmp_path, timeout=600)
+    environment = os.environ | {
+        "KERAS_BACKEND": "jax",
+        "FACES_WORK_DIR": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     folder = tmp_path / "runs" / "synthetic-alexnet-finetune-64-seed129-random"
     assert read_json(folder / "environment.json")["backend"] == "jax"

@@ -114,7 +114,19 @@ def ship(run: str, name: str, root: Path = SHIPPED) -> Path:
             kind = np.float16 if array.ndim > 1 else np.float32
             options = {"compression": "gzip", "shuffle": True} if array.ndim > 1 else {}
             file.create_dataset(f"{k:04d}", data=array.astype(kind), **options)
-    kept = ("run", "model", "label", "tasks", "input_size", "dataset", "protocol", "seed", "split",
-            "epochs", "n_train", "data_fingerprint")
+    kept = (
+        "run",
+        "model",
+        "label",
+        "tasks",
+        "input_size",
+        "dataset",
+        "protocol",
+        "seed",
+        "split",
+        "epochs",
+        "n_train",
+        "data_fingerprint",
+    )
     write_json(target / "model.json", {key: config[key] for key in kept})
     return target

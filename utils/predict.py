@@ -105,8 +105,10 @@ def predict_folder(
         parts.append(_score(network, names, pixels))
     unreadable = pd.DataFrame(bad, columns=["image", "reason"])
     if not parts:
-        raise DataError(f"none of the {len(paths)} pictures in {folder} gave a face; the first: "
-                        f"{bad[0][0]}: {bad[0][1]}")
+        raise DataError(
+            f"none of the {len(paths)} pictures in {folder} gave a face; the first: "
+            f"{bad[0][0]}: {bad[0][1]}"
+        )
     return pd.concat(parts, ignore_index=True), unreadable
 
 
@@ -129,8 +131,9 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         if asked.out.suffix not in (".csv", ".parquet"):
-            raise ValueError(f"--out {asked.out} ends in {asked.out.suffix!r}; "
-                             "expected .csv or .parquet")
+            raise ValueError(
+                f"--out {asked.out} ends in {asked.out.suffix!r}; expected .csv or .parquet"
+            )
         known = list(models.available(tasks=()))
         if not known:
             raise ValueError("no model is at hand; train one: ./run_all.sh smoke")

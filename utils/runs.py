@@ -15,8 +15,18 @@ import pandas as pd
 from utils.files import read_json, write_aside
 from utils.paths import ROOT, runs_dir
 
-RESULT_COLUMNS = ["run", "dataset", "model", "protocol", "task", "metric", "split", "value", "n",
-                  "seed"]
+RESULT_COLUMNS = [
+    "run",
+    "dataset",
+    "model",
+    "protocol",
+    "task",
+    "metric",
+    "split",
+    "value",
+    "n",
+    "seed",
+]
 
 
 def code_fingerprint() -> str:
@@ -150,5 +160,3 @@ def load_study(folder: Path) -> Study:
     for path in sorted(folder.glob("splits/*.csv")):
         study.splits[path.stem] = pd.read_csv(path, dtype=str)
     return study
-
-

@@ -5,5 +5,14 @@ from utils.backbones.networks import TASKS, build_network, cut
 from utils.backbones.registry import BACKBONES, Backbone, get
 from utils.backbones.scratch import scratch_classifier, wiki_regressor
 
-__all__ = ["BACKBONES", "TASKS", "Backbone", "build_network", "count_flops", "cut", "get",
-           "scratch_classifier", "wiki_regressor"]
+__all__ = [
+    "BACKBONES",
+    "TASKS",
+    "Backbone",
+    "build_network",
+    "count_flops",
+    "cut",
+    "get",
+    "scratch_classifier",
+    "wiki_regressor",
+]

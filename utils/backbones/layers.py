@@ -22,8 +22,9 @@ class Preprocess(keras.layers.Layer):
     def __init__(self, mode: str, **kwargs):
         super().__init__(**(kwargs | {"dtype": "float32"}))
         if mode not in ("tf", "caffe", "torch", "unit", "none"):
-            raise ValueError(f"preprocessing {mode!r} is unknown; expected tf, caffe, torch, "
-                             "unit or none")
+            raise ValueError(
+                f"preprocessing {mode!r} is unknown; expected tf, caffe, torch, unit or none"
+            )
         self.mode = mode
 
     def call(self, images):
@@ -63,11 +64,18 @@ class Augment(keras.layers.Layer):
     seed : int
     """
 
-    def __init__(self, shift=0.06, zoom=0.1, rotation=8.0, light=0.2, flip=True, seed=129,
-                 **kwargs):
+    def __init__(
+        self, shift=0.06, zoom=0.1, rotation=8.0, light=0.2, flip=True, seed=129, **kwargs
+    ):
         super().__init__(**(kwargs | {"dtype": "float32"}))
-        self.settings = {"shift": shift, "zoom": zoom, "rotation": rotation, "light": light,
-                         "flip": flip, "seed": seed}
+        self.settings = {
+            "shift": shift,
+            "zoom": zoom,
+            "rotation": rotation,
+            "light": light,
+            "flip": flip,
+            "seed": seed,
+        }
         self.generator = keras.random.SeedGenerator(seed)
 
     def _uniform(self, n, most):

@@ -7,8 +7,12 @@ from utils.backbones import registry
 from utils.backbones.layers import Preprocess
 from utils.datasets.facetable import AGE_BINS, ETHNICITIES, GENDERS, MAX_AGE
 
-TASKS = {"age": MAX_AGE + 1, "age_bin": len(AGE_BINS), "gender": len(GENDERS),
-         "ethnicity": len(ETHNICITIES)}
+TASKS = {
+    "age": MAX_AGE + 1,
+    "age_bin": len(AGE_BINS),
+    "gender": len(GENDERS),
+    "ethnicity": len(ETHNICITIES),
+}
 FEATURES = "features"  # the layer whose output the `head` protocol caches
 
 

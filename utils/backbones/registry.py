@@ -61,9 +61,7 @@ def _from_keras(constructor, **options) -> dict:
     """`build` and `download` of a network that `keras.applications` has."""
 
     def build(images):
-        return constructor(
-            include_top=False, weights=None, input_tensor=images, **options
-        ).output
+        return constructor(include_top=False, weights=None, input_tensor=images, **options).output
 
     def download():
         return constructor(include_top=False, weights="imagenet", **options).get_weights()
@@ -78,35 +76,69 @@ def _download_alexnet():
 
 _ENTRIES = [
     Backbone(
-        "alexnet", "AlexNet", alexnet_convolutions, "torch", "conv5", "pool2", "alexnet",
-        _download_alexnet, pooling="flatten", hidden=1024, learning_rate=2e-4,
+        "alexnet",
+        "AlexNet",
+        alexnet_convolutions,
+        "torch",
+        "conv5",
+        "pool2",
+        "alexnet",
+        _download_alexnet,
+        pooling="flatten",
+        hidden=1024,
+        learning_rate=2e-4,
         note="dense layers are fresh: only the convolutions carry ImageNet weights",
     ),
     Backbone(
-        "vgg19", "VGG-19", preprocessing="caffe", last_conv="block5_conv4",
-        freeze_from="block4_pool", weights_stem="vgg19", learning_rate=1e-4,
+        "vgg19",
+        "VGG-19",
+        preprocessing="caffe",
+        last_conv="block5_conv4",
+        freeze_from="block4_pool",
+        weights_stem="vgg19",
+        learning_rate=1e-4,
         **_from_keras(applications.VGG19),
     ),
     Backbone(
-        "mobilenetv2", "MobileNetV2", preprocessing="tf", last_conv="out_relu",
-        freeze_from="block_12_add", weights_stem="mobilenet_v2", learning_rate=1e-3,
+        "mobilenetv2",
+        "MobileNetV2",
+        preprocessing="tf",
+        last_conv="out_relu",
+        freeze_from="block_12_add",
+        weights_stem="mobilenet_v2",
+        learning_rate=1e-3,
         **_from_keras(applications.MobileNetV2),
     ),
     Backbone(
-        "resnet50", "ResNet50", preprocessing="caffe", last_conv="conv5_block3_out",
-        freeze_from="conv4_block6_out", weights_stem="resnet50", learning_rate=5e-4,
+        "resnet50",
+        "ResNet50",
+        preprocessing="caffe",
+        last_conv="conv5_block3_out",
+        freeze_from="conv4_block6_out",
+        weights_stem="resnet50",
+        learning_rate=5e-4,
         **_from_keras(applications.ResNet50),
     ),
     Backbone(
-        "convnext_tiny", "ConvNeXt-Tiny", preprocessing="torch", default=False,
-        last_conv="convnext_tiny_stage_3_block_2_identity", learning_rate=2e-4,
-        freeze_from="convnext_tiny_downsampling_block_2", weights_stem="convnext_tiny",
+        "convnext_tiny",
+        "ConvNeXt-Tiny",
+        preprocessing="torch",
+        default=False,
+        last_conv="convnext_tiny_stage_3_block_2_identity",
+        learning_rate=2e-4,
+        freeze_from="convnext_tiny_downsampling_block_2",
+        weights_stem="convnext_tiny",
         **_from_keras(applications.ConvNeXtTiny, include_preprocessing=False),
     ),
     Backbone(
-        "efficientnetv2b0", "EfficientNetV2-B0", preprocessing="tf", default=False,
-        last_conv="top_activation", freeze_from="block5e_add",
-        weights_stem="efficientnetv2-b0", learning_rate=5e-4,
+        "efficientnetv2b0",
+        "EfficientNetV2-B0",
+        preprocessing="tf",
+        default=False,
+        last_conv="top_activation",
+        freeze_from="block5e_add",
+        weights_stem="efficientnetv2-b0",
+        learning_rate=5e-4,
         **_from_keras(applications.EfficientNetV2B0, include_preprocessing=False),
     ),
 ]

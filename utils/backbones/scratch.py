@@ -38,8 +38,15 @@ def scratch_classifier(input_size: int = 198, seed: int = 129) -> keras.Model:
     keras.utils.set_random_seed(seed)
     images = keras.Input((input_size, input_size, 3), name="image")
     x = Preprocess("unit", name="preprocess")(images)
-    trunk = [(32, 3, 0), (64, 2, 0), (128, 2, 0), (128, 2, 0.1), (256, 1, 0.1), (256, 1, 0.15),
-             (256, 1, 0.15)]
+    trunk = [
+        (32, 3, 0),
+        (64, 2, 0),
+        (128, 2, 0),
+        (128, 2, 0.1),
+        (256, 1, 0.1),
+        (256, 1, 0.15),
+        (256, 1, 0.15),
+    ]
     for filters, pool, dropout in trunk:
         x = _block(x, filters, pool, dropout, seed)
     flat = layers.Flatten(name="features")(x)
@@ -75,7 +82,12 @@ def wiki_regressor(input_size: int = 180, seed: int = 129) -> keras.Model:
     x = layers.Flatten(name="features")(x)
     for width, dropout in [(128, 0.3), (64, 0.3), (64, 0.2)]:
         x = _dense(x, width, dropout, seed)
-    output = layers.Dense(1, activation="relu", dtype="float32", name="age_value",
-                          # Starts at a plausible age: a dead rectified output never learns.
-                          bias_initializer=keras.initializers.Constant(30.0))(x)
+    output = layers.Dense(
+        1,
+        activation="relu",
+        dtype="float32",
+        name="age_value",
+        # Starts at a plausible age: a dead rectified output never learns.
+        bias_initializer=keras.initializers.Constant(30.0),
+    )(x)
     return keras.Model(images, {"age_value": output}, name="wiki_cnn")

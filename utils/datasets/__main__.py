@@ -29,8 +29,9 @@ def describe(faces: FaceSet) -> str:
     reasons = faces.exclusions["reason"].value_counts()
     lines += [f"    {count:>8,}  left out: {reason}" for reason, count in reasons.head(8).items()]
     if len(reasons) > 8:
-        lines.append(f"    {int(reasons.iloc[8:].sum()):>8,}  left out for {len(reasons) - 8} "
-                     "other reasons")
+        lines.append(
+            f"    {int(reasons.iloc[8:].sum()):>8,}  left out for {len(reasons) - 8} other reasons"
+        )
     return "\n".join([*lines, f"    {faces.terms}"])
 
 
@@ -47,14 +48,19 @@ def check_all(root: Path) -> int:
         except DataError as error:
             print(f"{name:<12} -\n    {error}")
     if not found:
-        print("no real faces: `python -m utils.datasets fetch utkface` gets some; "
-              "the synthetic ones are always there")
+        print(
+            "no real faces: `python -m utils.datasets fetch utkface` gets some; "
+            "the synthetic ones are always there"
+        )
     return found
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m utils.datasets", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.datasets",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     get = verbs.add_parser("fetch", help="download a data set and check it")
     get.add_argument("name", choices=sorted(SOURCES))

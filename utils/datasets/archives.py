@@ -22,8 +22,14 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 IMAGES = (".jpg", ".jpeg", ".png")
 _SPARE = 200_000_000  # bytes that stay free on the disk
 # RuntimeError is what zipfile raises for a password or an unknown compression.
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError,
-            RuntimeError)
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+)
 _PART = re.compile(r"\d+|train|val|test")  # folders that are a part of the data, not a wrapper
 # One open archive as (name inside, content, share of the archive read so far).
 Members = Iterator[tuple[str, IO[bytes], float]]
@@ -86,8 +92,11 @@ def list_images(folder: Path) -> list[str]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = Path(here).relative_to(folder).as_posix()
         prefix = "" if prefix == "." else prefix + "/"
-        found += [prefix + name for name in files
-                  if name.lower().endswith(IMAGES) and not name.startswith(".")]
+        found += [
+            prefix + name
+            for name in files
+            if name.lower().endswith(IMAGES) and not name.startswith(".")
+        ]
     return sorted(found)
 
 
@@ -192,10 +201,15 @@ def _open_wrappers(folder: Path, names: Sequence[str]) -> Path:
     known = [name.lower() for name in names]
     while not _holds_images(folder):
         visible = [p for p in sorted(folder.iterdir()) if not p.name.startswith((".", "__MACOSX"))]
-        inner = sorted((p for p in visible if p.is_dir() and p.name.lower() in known),
-                       key=lambda p: known.index(p.name.lower()))
-        alone = [p for p in visible
-                 if len(visible) == 1 and p.is_dir() and not _PART.fullmatch(p.name.lower())]
+        inner = sorted(
+            (p for p in visible if p.is_dir() and p.name.lower() in known),
+            key=lambda p: known.index(p.name.lower()),
+        )
+        alone = [
+            p
+            for p in visible
+            if len(visible) == 1 and p.is_dir() and not _PART.fullmatch(p.name.lower())
+        ]
         if not inner + alone:
             break
         folder = (inner + alone)[0]
@@ -204,8 +218,13 @@ def _open_wrappers(folder: Path, names: Sequence[str]) -> Path:
 
 def _extract(archive: Path, folder: Path) -> None:
     members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
-    with tqdm(total=100, desc=f"unpack {archive.name}", unit="%", mininterval=1.0,
-              bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+    with tqdm(
+        total=100,
+        desc=f"unpack {archive.name}",
+        unit="%",
+        mininterval=1.0,
+        bar_format="{l_bar}{bar}| {elapsed}<{remaining}",
+    ) as bar:
         for name, content, share in members(archive):
             path = folder / _safe_name(name, archive)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,14 +10,25 @@ from utils.datasets.facetable import DataError, FaceSet, exclusions_table, new_t
 from utils.paths import data_dir
 
 TERMS = "FairFace: CC BY 4.0; name the authors (Karkkainen and Joo, WACV 2021)"
-NAMES = ("FairFace", "FairFace540", "fairface-img-margin125-trainval",
-         "fairface-img-margin025-trainval")
+NAMES = (
+    "FairFace",
+    "FairFace540",
+    "fairface-img-margin125-trainval",
+    "fairface-img-margin025-trainval",
+)
 LABELS = ("fairface_label_train.csv", "fairface_label_val.csv")
 COLUMNS = ["file", "age", "gender", "race"]
 # Middle of the whole years in each group. The last group is open: taken as 70 to 79.
 AGE_GROUPS = {
-    "0-2": 1.0, "3-9": 6.0, "10-19": 14.5, "20-29": 24.5, "30-39": 34.5, "40-49": 44.5,
-    "50-59": 54.5, "60-69": 64.5, "more than 70": 74.5,
+    "0-2": 1.0,
+    "3-9": 6.0,
+    "10-19": 14.5,
+    "20-29": 24.5,
+    "30-39": 34.5,
+    "40-49": 44.5,
+    "50-59": 54.5,
+    "60-69": 64.5,
+    "more than 70": 74.5,
 }
 RACES = {
     "White": "White", "Black": "Black", "East Asian": "Asian", "Southeast Asian": "Asian",
@@ -98,9 +109,13 @@ def load_fairface(root: Path | None = None) -> FaceSet:
     reasons = [_reason(row, there) for row in labels.itertuples()]
     labels["reason"] = pd.Series(reasons, index=labels.index, dtype=object)
     good, bad = labels[labels["reason"].isna()], labels[labels["reason"].notna()]
-    table = new_table(good["file"], source="fairface", age=good["age"].map(AGE_GROUPS).to_numpy(),
-                      gender=good["gender"].map(GENDERS).to_numpy(),
-                      ethnicity=good["race"].map(RACES).to_numpy())
+    table = new_table(
+        good["file"],
+        source="fairface",
+        age=good["age"].map(AGE_GROUPS).to_numpy(),
+        gender=good["gender"].map(GENDERS).to_numpy(),
+        ethnicity=good["race"].map(RACES).to_numpy(),
+    )
     table["age_group"], table["race7"] = good["age"].to_numpy(), good["race"].to_numpy()
     return FaceSet(
         name="fairface",

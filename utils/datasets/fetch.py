@@ -108,8 +108,10 @@ def _report(faces: FaceSet, source: Source, target: Path) -> None:
     seen = int(faces.steps["faces"].iloc[0])
     print(f"got     {target}: {seen:,} faces, {len(faces):,} of them usable")
     if seen != source.expected:
-        print(f"note    the published set has {source.expected:,}; {seen:,} were found: "
-              "it may be another version or incomplete")
+        print(
+            f"note    the published set has {source.expected:,}; {seen:,} were found: "
+            "it may be another version or incomplete"
+        )
 
 
 # -- Kaggle ------------------------------------------------------------------------------------
@@ -148,8 +150,10 @@ def fetch_kaggle(handle: str, target: Path, force: bool = False) -> Path:
         ) from None
     found = sorted(got.rglob(target.name), key=lambda path: (len(path.parts), path))
     if not found:
-        raise DataError(f"{handle} came without {target.name} (in {got}); its layout may have "
-                        f"changed: copy the data to {target} by hand")
+        raise DataError(
+            f"{handle} came without {target.name} (in {got}); its layout may have "
+            f"changed: copy the data to {target} by hand"
+        )
     _copy(found[0], target)
     print(f"kept    Kaggle's own copy is in {got}; it can be deleted")
     return target
@@ -170,8 +174,10 @@ def _copy(source: Path, target: Path) -> None:
             else:
                 shutil.copyfile(source, aside)
     except OSError as error:
-        raise DataError(f"{target} cannot be written ({error}); free some space, or set "
-                        "FACES_DATA_DIR to another disk") from None
+        raise DataError(
+            f"{target} cannot be written ({error}); free some space, or set "
+            "FACES_DATA_DIR to another disk"
+        ) from None
 
 
 # -- A file from a server ----------------------------------------------------------------------
@@ -205,10 +211,14 @@ def download(url: str, target: Path, restart: bool = False) -> Path:
         total = _receive(url, part, tag)
     except (OSError, http.client.HTTPException) as error:
         if getattr(error, "errno", None) in _DISK:
-            raise DataError(f"{target} cannot be written ({error}); free some space, or set "
-                            "FACES_DATA_DIR to another disk") from None
-        raise DataError(f"{url} cannot be downloaded ({error}); check the network and run it "
-                        f"again to go on, or put the file at {target} by hand") from None
+            raise DataError(
+                f"{target} cannot be written ({error}); free some space, or set "
+                "FACES_DATA_DIR to another disk"
+            ) from None
+        raise DataError(
+            f"{url} cannot be downloaded ({error}); check the network and run it "
+            f"again to go on, or put the file at {target} by hand"
+        ) from None
     size = part.stat().st_size
     if total is not None and size != total:
         if size > total:
@@ -249,8 +259,14 @@ def _receive(url: str, part: Path, tag: Path) -> int | None:
 
 
 def _save(answer, part: Path, have: int, total: int | None) -> None:
-    bar = tqdm(total=total, initial=have, desc=part.name.strip(".").removesuffix(".part"),
-               unit="B", unit_scale=True, mininterval=1.0)
+    bar = tqdm(
+        total=total,
+        initial=have,
+        desc=part.name.strip(".").removesuffix(".part"),
+        unit="B",
+        unit_scale=True,
+        mininterval=1.0,
+    )
     with bar, open(part, "ab" if have else "wb") as file:
         while block := answer.read(_BLOCK):
             file.write(block)
@@ -261,4 +277,3 @@ def _total(content_range: str) -> int | None:
     """The size from ``bytes 5-9/10`` or ``bytes */10``."""
     size = content_range.rpartition("/")[2]
     return int(size) if size.isdigit() else None
-

@@ -54,8 +54,14 @@ def _build(faces: FaceSet, size: int, folder: Path, workers: int, progress: bool
         images = np.lib.format.open_memmap(aside / "images.npy", "w+", np.uint8, shape)
         with ThreadPoolExecutor(max_workers=workers) as pool:
             done = pool.map(lambda k: _decode(faces, names[k], size, images[k]), range(len(names)))
-            bar = tqdm(done, total=len(names), desc=f"decode {faces.name} {size} px",
-                       disable=not progress, unit="face", mininterval=1.0)
+            bar = tqdm(
+                done,
+                total=len(names),
+                desc=f"decode {faces.name} {size} px",
+                disable=not progress,
+                unit="face",
+                mininterval=1.0,
+            )
             reasons = list(bar)
         images.flush()
         bad = [(name, why) for name, why in zip(names, reasons, strict=True) if why]
@@ -109,7 +115,8 @@ def load_images(
     bad = pd.read_csv(folder / "unreadable.csv", dtype=str)
     if len(bad):
         keep = np.flatnonzero(~faces.table["image"].isin(bad["image"]))
-        faces = faces.exclude(dict(zip(bad["image"], bad["reason"], strict=True)),
-                              "readable pictures")
+        faces = faces.exclude(
+            dict(zip(bad["image"], bad["reason"], strict=True)), "readable pictures"
+        )
         images = images[keep]
     return faces, images

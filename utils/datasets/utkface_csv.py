@@ -110,8 +110,13 @@ def _rows(path: Path):
 def _build(path: Path, folder: Path) -> None:
     """Write pixels, labels and exclusions of the whole table into the cache."""
     kept, dropped, seen = [], [], set()
-    bar = tqdm(total=path.stat().st_size, desc=f"read {path.name}", unit="B", unit_scale=True,
-               mininterval=1.0)
+    bar = tqdm(
+        total=path.stat().st_size,
+        desc=f"read {path.name}",
+        unit="B",
+        unit_scale=True,
+        mininterval=1.0,
+    )
     with write_aside(folder) as aside, bar:
         aside.mkdir()
         with open(aside / "pixels.bin", "wb") as file:
@@ -186,22 +191,30 @@ def load_utkface_csv(root: Path | None = None) -> FaceSet:
     folder, labels = _cached(path)
     dropped = pd.read_csv(folder / "exclusions.csv", dtype=str)
     exclusions = exclusions_table(zip(dropped["image"], dropped["reason"], strict=True))
-    table = new_table(labels["image"], source="utkface_csv", age=labels["age"].to_numpy(),
-                      gender=[GENDERS[code] for code in labels["gender"]],
-                      ethnicity=[ETHNICITIES[code] for code in labels["ethnicity"]])
+    table = new_table(
+        labels["image"],
+        source="utkface_csv",
+        age=labels["age"].to_numpy(),
+        gender=[GENDERS[code] for code in labels["gender"]],
+        ethnicity=[ETHNICITIES[code] for code in labels["ethnicity"]],
+    )
     table["img_name"] = labels["img_name"]
     row_of = dict(zip(labels["image"], range(len(labels)), strict=True))
     # An empty file cannot be mapped; FaceSet then says that no face is left.
-    pixels = np.memmap(folder / "pixels.bin", np.uint8, "r").reshape(-1, SIDE, SIDE) \
-        if len(labels) else None
+    pixels = (
+        np.memmap(folder / "pixels.bin", np.uint8, "r").reshape(-1, SIDE, SIDE)
+        if len(labels)
+        else None
+    )
     return FaceSet(
         name="utkface_csv",
         table=table,
         read=lambda image: Image.fromarray(np.asarray(pixels[row_of[image]])).convert("RGB"),
         root=folder,
         exclusions=exclusions,
-        steps=steps_table([("rows in the table", len(labels) + len(dropped)),
-                           ("usable rows", len(labels))]),
+        steps=steps_table(
+            [("rows in the table", len(labels) + len(dropped)), ("usable rows", len(labels))]
+        ),
         source_bytes=lambda image: pixels[row_of[image]].tobytes(),
         terms=TERMS,
     )

@@ -126,8 +126,9 @@ def read_mat(path: Path) -> pd.DataFrame:
     try:
         content = loadmat(path, squeeze_me=True)
     except Exception as error:  # scipy raises many kinds for a broken or a newer file
-        raise DataError(f"{path} is no readable MATLAB file ({str(error)[:80]}); "
-                        f"{expected}; get it again") from None
+        raise DataError(
+            f"{path} is no readable MATLAB file ({str(error)[:80]}); {expected}; get it again"
+        ) from None
     struct = content.get("wiki")
     fields = getattr(getattr(struct, "dtype", None), "names", None) or ()
     missing = [name for name in _FIELDS if name not in fields]
@@ -142,14 +143,16 @@ def read_mat(path: Path) -> pd.DataFrame:
         numbers = {name: column.astype(float) for name, column in columns.items()}
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: a field is not numeric ({error}); {expected}") from None
-    return pd.DataFrame({
-        "image": names,
-        "birth": datenum_to_date(numbers["dob"]),
-        "year": numbers["photo_taken"],
-        "gender": numbers["gender"],
-        "score": numbers["face_score"],
-        "second": numbers["second_face_score"],
-    })
+    return pd.DataFrame(
+        {
+            "image": names,
+            "birth": datenum_to_date(numbers["dob"]),
+            "year": numbers["photo_taken"],
+            "gender": numbers["gender"],
+            "score": numbers["face_score"],
+            "second": numbers["second_face_score"],
+        }
+    )
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -172,11 +175,13 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _from_names(names: Iterable[str]) -> pd.DataFrame:
     names = list(names)
     parsed = [parse_name(name) or (np.datetime64("NaT", "D"), np.nan) for name in names]
-    return pd.DataFrame({
-        "image": names,
-        "birth": np.array([birth for birth, _ in parsed], dtype="datetime64[D]"),
-        "year": np.array([year for _, year in parsed], dtype=float),
-    })
+    return pd.DataFrame(
+        {
+            "image": names,
+            "birth": np.array([birth for birth, _ in parsed], dtype="datetime64[D]"),
+            "year": np.array([year for _, year in parsed], dtype=float),
+        }
+    )
 
 
 def _read_rows(folder: Path, root: Path, images: list[str]) -> tuple[pd.DataFrame, str]:
@@ -199,11 +204,17 @@ def _checks(rows: pd.DataFrame, images: set[str], min_score: float):
         yield "a face is found", "no face was detected", rows["score"] > -np.inf
         yield "no second face", "a second face was detected", rows["second"].isna()
     yield "birth and photo year known", "birth date or photo year is unreadable", age.notna()
-    yield (f"0 < age <= {MAX_YEARS}", f"age is outside 0 < age <= {MAX_YEARS}",
-           (age > 0) & (age <= MAX_YEARS))
+    yield (
+        f"0 < age <= {MAX_YEARS}",
+        f"age is outside 0 < age <= {MAX_YEARS}",
+        (age > 0) & (age <= MAX_YEARS),
+    )
     if "score" in rows:
-        yield (f"face score >= {min_score:g}", f"face score is below {min_score:g}",
-               rows["score"] >= min_score)
+        yield (
+            f"face score >= {min_score:g}",
+            f"face score is below {min_score:g}",
+            rows["score"] >= min_score,
+        )
     if "gender" in rows:
         yield "gender known", "gender is unknown", rows["gender"].isin(_GENDER)
 

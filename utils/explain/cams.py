@@ -149,9 +149,7 @@ def cam(
     try:
         for i, part in enumerate(batches(images, batch_size)):
             wanted = chosen[i * batch_size : i * batch_size + len(part)]
-            score = functools.partial(
-                target.scores, classes=wanted, softmaxed=method == "scorecam"
-            )
+            score = functools.partial(target.scores, classes=wanted, softmaxed=method == "scorecam")
             parts.append(np.asarray(_EXPLAINERS[method](target, part, score, options)))
     finally:
         np.random.set_state(state)

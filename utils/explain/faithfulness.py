@@ -141,9 +141,7 @@ def faithfulness(
             )
         row = {"method": method, "face": np.arange(len(images))}
         for mode in ("deletion", "insertion"):
-            curve = perturbation_curves(
-                target, images, heat, chosen, mode, steps, batch_size, seed
-            )
+            curve = perturbation_curves(target, images, heat, chosen, mode, steps, batch_size, seed)
             row[f"{mode}_auc"] = area_under(curve)
             lines += [
                 dict(method=method, mode=mode, share=i / steps, value=float(v), n=len(images))

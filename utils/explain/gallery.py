@@ -135,8 +135,16 @@ def region_figure(face, dataset, title="Regions of the aligned crop", caption=""
         y, x = np.argwhere(mask).mean(axis=0)
         if name in ("hair", "background", "cheeks"):  # their centres lie in other regions
             x = face.shape[1] * (0.12 if name != "cheeks" else 0.24)
-        axis.text(x, y, name, ha="center", va="center", fontsize=8, color="white",
-                  bbox=dict(boxstyle="round,pad=0.15", fc="#00000088", ec="none"))
+        axis.text(
+            x,
+            y,
+            name,
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white",
+            bbox=dict(boxstyle="round,pad=0.15", fc="#00000088", ec="none"),
+        )
     return theme.finish(figure, title, dataset, caption, n)
 
 
@@ -156,9 +164,14 @@ def attention_figure(tables, title, dataset, caption="", n=None):
     for i, (label, table) in enumerate(tables.items()):
         low, high = table["value"] - table["ci_low"], table["ci_high"] - table["value"]
         axis.errorbar(
-            place + (i - (len(tables) - 1) / 2) * step, table["value"] * 100,
-            yerr=np.array([low, high]) * 100, fmt="o", ms=5, capsize=2,
-            color=theme.PALETTE[i % len(theme.PALETTE)], label=label,
+            place + (i - (len(tables) - 1) / 2) * step,
+            table["value"] * 100,
+            yerr=np.array([low, high]) * 100,
+            fmt="o",
+            ms=5,
+            capsize=2,
+            color=theme.PALETTE[i % len(theme.PALETTE)],
+            label=label,
         )
     axis.set_xticks(place, REGIONS, rotation=30, ha="right")
     axis.set_ylabel("share of attention (%)")

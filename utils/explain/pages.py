@@ -26,8 +26,13 @@ def faces_by_network(views, task, names, what="faces chosen at random"):
     title = f"{TASK_LABELS[task].capitalize()}: {good} of {len(names) * len(views)} right, {what}"
     caption = "Grad-CAM of each network's prediction; a right age is within 10 years"
     return gallery.face_gallery(
-        largest.images(names), truths(views[0], task, names), panels, title,
-        _dataset(views[0]), caption, len(names),
+        largest.images(names),
+        truths(views[0], task, names),
+        panels,
+        title,
+        _dataset(views[0]),
+        caption,
+        len(names),
     )
 
 
@@ -45,8 +50,13 @@ def by_method(view, task, names, methods=METHODS, seed=129):
     )
     title = f"{view.label}, {TASK_LABELS[task]}: the methods' maps correlate {likeness:.2f}"
     return gallery.face_gallery(
-        view.images(names), truths(view, task, names), panels, title, _dataset(view),
-        "One network, several methods", len(names),
+        view.images(names),
+        truths(view, task, names),
+        panels,
+        title,
+        _dataset(view),
+        "One network, several methods",
+        len(names),
     )
 
 
@@ -59,13 +69,20 @@ def truth_against_prediction(view, task, names):
     if task == "age":
         columns = {"looks older": 1, "looks younger": -1}
     else:
-        columns = {"for the prediction": predicted(table, task), "for the truth":
-                   truth(table, task)}
+        columns = {
+            "for the prediction": predicted(table, task),
+            "for the truth": truth(table, task),
+        }
     panels = [panel(view, task, names, classes=c, label=name) for name, c in columns.items()]
     title = f"{view.label}, {TASK_LABELS[task]}: what would it have needed to see?"
     return gallery.face_gallery(
-        view.images(names), truths(view, task, names), panels, title, _dataset(view),
-        "Most confident errors; Grad-CAM of both classes", len(names),
+        view.images(names),
+        truths(view, task, names),
+        panels,
+        title,
+        _dataset(view),
+        "Most confident errors; Grad-CAM of both classes",
+        len(names),
     )
 
 
@@ -92,8 +109,12 @@ def mean_maps(views, task, maps, names):
     title = TASK_LABELS[task].capitalize() + _where(views[0], {v.label: maps[v.run] for v in views})
     largest = max(views, key=lambda view: view.config["input_size"])
     return gallery.mean_map_figure(
-        mean_face(largest.images(names)), means, title, _dataset(views[0]),
-        "Mean Grad-CAM on the mean face", len(names),
+        mean_face(largest.images(names)),
+        means,
+        title,
+        _dataset(views[0]),
+        "Mean Grad-CAM on the mean face",
+        len(names),
     )
 
 
@@ -120,8 +141,13 @@ def mean_maps_by_group(view, task, maps, names, column):
     faces = {labels[g]: mean_face(view.images(names[rows[g]])) for g in found}
     title = f"{view.label}, {TASK_LABELS[task]}" + _where(view, {g: maps[rows[g]] for g in found})
     return gallery.mean_map_figure(
-        faces, means, title, _dataset(view), f"Mean Grad-CAM by {TASK_LABELS[column]}",
-        sum(map(len, rows.values())), columns=5,
+        faces,
+        means,
+        title,
+        _dataset(view),
+        f"Mean Grad-CAM by {TASK_LABELS[column]}",
+        sum(map(len, rows.values())),
+        columns=5,
     )
 
 
@@ -137,11 +163,11 @@ def attention_page(views, task, maps):
     else:
         spread = np.ptp(known, axis=0)
         region = first["statistic"][int(spread.argmax())].removeprefix("attention_")
-        title = (
-            f"{name}: networks differ most on the {region} ({spread.max() * 100:.0f} points)"
-        )
+        title = f"{name}: networks differ most on the {region} ({spread.max() * 100:.0f} points)"
     return gallery.attention_figure(
-        tables, title, _dataset(views[0]),
+        tables,
+        title,
+        _dataset(views[0]),
         "Grad-CAM, 95 % bootstrap intervals; grey: attention spread evenly",
         max(int(table["n"].max()) for table in tables.values()),
     )
@@ -154,13 +180,18 @@ def faithfulness_page(view, task, findings):
     won = areas.groupby("method")["beats"].all()
     good = [METHOD_LABELS[name] for name in won.index[won] if name not in CONTROLS]
     title = f"{view.label}, {TASK_LABELS[task]}: " + (
-        f"{', '.join(good)} beat the centred Gaussian" if good
+        f"{', '.join(good)} beat the centred Gaussian"
+        if good
         else "no method beats the centred Gaussian on both curves"
     )
     label = "expected age / greatest age" if task == "age" else "probability of the class"
     figure = gallery.curves_figure(
-        findings.curves, title, _dataset(view), "Confidence as pixels go in order of attention",
-        int(findings.curves["n"].max()), ylabel=label,
+        findings.curves,
+        title,
+        _dataset(view),
+        "Confidence as pixels go in order of attention",
+        int(findings.curves["n"].max()),
+        ylabel=label,
     )
     return figure, verdicts(compared, labels=METHOD_LABELS)
 
@@ -172,7 +203,9 @@ def sanity_page(view, task, findings):
     failed = sum("fails" in text for text in sentences)
     title = f"{view.label}, {TASK_LABELS[task]}: {failed} of {len(cascades)} methods fail the check"
     figure = gallery.cascade_figure(
-        cascades, title, _dataset(view),
+        cascades,
+        title,
+        _dataset(view),
         "Rank correlation with the trained network's maps, 95 % intervals",
         int(next(iter(cascades.values()))["n"].max()),
     )
@@ -190,8 +223,10 @@ def summary_table(table) -> pd.DataFrame:
 def best_method(table) -> str:
     """One sentence: which method ranks first over networks, tasks and faithfulness statistics."""
     rows = table[
-        table["statistic"].isin(["deletion_auc", "insertion_auc", "average_drop",
-                                 "increase_in_confidence"]) & table["method"].isin(METHODS)
+        table["statistic"].isin(
+            ["deletion_auc", "insertion_auc", "average_drop", "increase_in_confidence"]
+        )
+        & table["method"].isin(METHODS)
     ]
     if rows.empty:
         return "No faithfulness was measured."

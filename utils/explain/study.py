@@ -69,8 +69,13 @@ class View:
         """Faces and pictures as the run saw them."""
         c = self.config
         return prepare(
-            c["dataset"], c["input_size"], c["split"], c.get("split_seed", 129),
-            c.get("limit", 0), progress=False, **c.get("dataset_options", {}),
+            c["dataset"],
+            c["input_size"],
+            c["split"],
+            c.get("split_seed", 129),
+            c.get("limit", 0),
+            progress=False,
+            **c.get("dataset_options", {}),
         )
 
     def target(self, task):
@@ -164,9 +169,7 @@ def common_tasks(views, wanted) -> list[str]:
 def panel(view, task, names, method="gradcam", classes=None, label="", seed=129) -> Panel:
     """A gallery column: maps, predictions and probabilities of one run for the named faces."""
     table = view.predictions.loc[list(names)]
-    maps = explain(
-        view.target(task), view.images(names), task, method, classes=classes, seed=seed
-    )
+    maps = explain(view.target(task), view.images(names), task, method, classes=classes, seed=seed)
     places = range(len(table))
     texts = [select.prediction_text(table, task, i) for i in places]
     right = select.right(table, task, years=10)
@@ -218,7 +221,14 @@ class Findings:
 
 
 def measure(
-    view, task, names, n_faithful=50, n_sanity=16, steps=10, methods=METHODS, seed=129,
+    view,
+    task,
+    names,
+    n_faithful=50,
+    n_sanity=16,
+    steps=10,
+    methods=METHODS,
+    seed=129,
     progress=True,
 ) -> Findings:
     """All statistics of one run and task.
@@ -234,8 +244,13 @@ def measure(
     methods : sequence of str
         Methods besides the controls, which always run.
     """
-    bar = tqdm(total=3 + 2 * len(methods), desc=f"{view.label}, {task}", unit="part",
-               disable=not progress, mininterval=5.0)
+    bar = tqdm(
+        total=3 + 2 * len(methods),
+        desc=f"{view.label}, {task}",
+        unit="part",
+        disable=not progress,
+        mininterval=5.0,
+    )
     target, few = view.target(task), names[:n_faithful]
     heat = gradcam_maps(view, task, names)
     bar.update()

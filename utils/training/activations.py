@@ -61,8 +61,14 @@ def cached_activations(
     folder = cache_dir() / f"activations-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     shape = (len(images), 2, *lower.output_shape[1:])
     array, done = _open(folder, shape)
-    bar = tqdm(total=len(images), initial=done, disable=not progress, unit="face",
-               desc=f"features {images.shape[1]} px", mininterval=5.0)
+    bar = tqdm(
+        total=len(images),
+        initial=done,
+        disable=not progress,
+        unit="face",
+        desc=f"features {images.shape[1]} px",
+        mininterval=5.0,
+    )
     for start in range(done, len(images), CHUNK):
         stop = min(start + CHUNK, len(images))
         for first in range(start, stop, batch_size):

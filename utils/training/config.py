@@ -82,15 +82,19 @@ class RunConfig:
             self.weights = "none"
             self.tasks = ["age_bin", "gender"] if self.protocol == "scratch" else ["age"]
         elif self.model not in BACKBONES:
-            raise ValueError(f"backbone {self.model!r} is unknown; expected one of "
-                             f"{list(BACKBONES)}")
+            raise ValueError(
+                f"backbone {self.model!r} is unknown; expected one of {list(BACKBONES)}"
+            )
         self.tasks = list(check_tasks(self.tasks))
         if self.precision not in ("auto", "float32", "mixed_bfloat16"):
-            raise ValueError(f"precision {self.precision!r} is unknown; expected auto, float32 "
-                             "or mixed_bfloat16")
+            raise ValueError(
+                f"precision {self.precision!r} is unknown; expected auto, float32 or mixed_bfloat16"
+            )
         if self.epochs < 1 or self.input_size < 32:
-            raise ValueError(f"epochs={self.epochs} and input_size={self.input_size}: expected "
-                             "at least 1 epoch and 32 pixels")
+            raise ValueError(
+                f"epochs={self.epochs} and input_size={self.input_size}: expected "
+                "at least 1 epoch and 32 pixels"
+            )
         if self.phases:
             self.epochs = sum(phase["epochs"] for phase in self.phases)
         if self.batch_size == 0:
@@ -111,8 +115,7 @@ class RunConfig:
     @property
     def run(self) -> str:
         """Name of the run folder."""
-        parts = [self.dataset, self.model, self.protocol, str(self.input_size),
-                 f"seed{self.seed}"]
+        parts = [self.dataset, self.model, self.protocol, str(self.input_size), f"seed{self.seed}"]
         if self.split != "group":
             parts.append(self.split)
         if self.weights == "none" and self.protocol not in SCRATCH_MODELS:
@@ -174,7 +177,10 @@ def describe_machine() -> dict:
         module = sys.modules.get(name)
         versions[name] = getattr(module, "__version__", "?")
     return {
-        "python": platform.python_version(), "backend": keras.backend.backend(),
-        "device": "gpu" if has_gpu() else "cpu", "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(), "versions": versions,
+        "python": platform.python_version(),
+        "backend": keras.backend.backend(),
+        "device": "gpu" if has_gpu() else "cpu",
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "versions": versions,
     }

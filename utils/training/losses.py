@@ -70,9 +70,7 @@ def losses_and_metrics(outputs) -> dict:
     classes = "sparse_categorical_crossentropy"
     return {
         "loss": {name: losses.get(name, classes) for name in outputs},
-        "metrics": {
-            name: [mae] if name in losses else ["accuracy"] for name in outputs
-        },
+        "metrics": {name: [mae] if name in losses else ["accuracy"] for name in outputs},
         "loss_weights": {name: WEIGHTS[name] for name in outputs},
     }
 

@@ -5,12 +5,16 @@ import pandas as pd
 
 from utils.datasets.facetable import AGE_BINS, ETHNICITIES, GENDERS, age_bin
 
-CLASSES = {"age_bin": [str(k) for k in range(len(AGE_BINS))], "gender": GENDERS,
-           "ethnicity": ETHNICITIES}
+CLASSES = {
+    "age_bin": [str(k) for k in range(len(AGE_BINS))],
+    "gender": GENDERS,
+    "ethnicity": ETHNICITIES,
+}
 
 
-def predict_average(model, inputs, rows, batch_size: int = 64, variants: bool = False,
-                    progress=None) -> dict[str, np.ndarray]:
+def predict_average(
+    model, inputs, rows, batch_size: int = 64, variants: bool = False, progress=None
+) -> dict[str, np.ndarray]:
     """Average the outputs over each picture and its mirror image.
 
     Parameters

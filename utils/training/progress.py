@@ -41,8 +41,14 @@ class EpochRecord(keras.callbacks.Callback):
         super().__init__()
         self.folder, self.batches, self.outputs, self.epochs = folder, batches, outputs, epochs
         self.rows = self._read()
-        self.bar = tqdm(total=epochs * len(batches), disable=not progress, unit="step",
-                        initial=len(self.rows) * len(batches), desc=folder.name, mininterval=5.0)
+        self.bar = tqdm(
+            total=epochs * len(batches),
+            disable=not progress,
+            unit="step",
+            initial=len(self.rows) * len(batches),
+            desc=folder.name,
+            mininterval=5.0,
+        )
 
     def _read(self) -> list[dict]:
         path = self.folder / "history.csv"

@@ -61,8 +61,9 @@ def build(config: RunConfig) -> keras.Model:
         return scratch_classifier(config.input_size, config.seed)
     if config.protocol == "regress":
         return wiki_regressor(config.input_size, config.seed)
-    return build_network(config.model, config.input_size, config.tasks, config.weights,
-                         seed=config.seed)
+    return build_network(
+        config.model, config.input_size, config.tasks, config.weights, seed=config.seed
+    )
 
 
 def _augmented(network: keras.Model, config: RunConfig) -> keras.Model:
@@ -74,15 +75,14 @@ def _augmented(network: keras.Model, config: RunConfig) -> keras.Model:
     return keras.Model(images, network(changed), name=f"{network.name}_augmented")
 
 
-def trainable(config: RunConfig, network: keras.Model, prepared: Prepared,
-              progress: bool = True) -> Trainable:
+def trainable(
+    config: RunConfig, network: keras.Model, prepared: Prepared, progress: bool = True
+) -> Trainable:
     """Cut the network at the protocol's boundary and compute what is frozen below it."""
-    seam = {"head": FEATURES,
-            "partial": getattr(BACKBONES.get(config.model), "freeze_from", None)}
+    seam = {"head": FEATURES, "partial": getattr(BACKBONES.get(config.model), "freeze_from", None)}
     if config.protocol in seam:
         lower, upper = cut(network, seam[config.protocol])
-        inputs = cached_activations(lower, prepared.images, prepared.fingerprint,
-                                    progress=progress)
+        inputs = cached_activations(lower, prepared.images, prepared.fingerprint, progress=progress)
         return Trainable(network, upper, inputs, True)
     if config.augment and config.protocol != "scratch":
         return Trainable(network, _augmented(network, config), prepared.images, False)
@@ -99,8 +99,9 @@ def _optimizer(config: RunConfig, steps_per_epoch: int):
     return adamw(warmup_cosine(rate, steps_per_epoch * config.epochs))
 
 
-def fit(config: RunConfig, parts: Trainable, prepared: Prepared, folder: Path,
-        progress: bool = True) -> pd.DataFrame:
+def fit(
+    config: RunConfig, parts: Trainable, prepared: Prepared, folder: Path, progress: bool = True
+) -> pd.DataFrame:
     """Train, or go on with a training that was interrupted; leave the best weights in place.
 
     Returns
@@ -110,24 +111,40 @@ def fit(config: RunConfig, parts: Trainable, prepared: Prepared, folder: Path,
     """
     outputs = list(parts.network.output)
     y = targets(prepared.table, outputs)
-    size = max(config.batch_size, HEAD_EPOCH_BATCH) if config.protocol == "head" \
-        else config.batch_size
+    size = (
+        max(config.batch_size, HEAD_EPOCH_BATCH) if config.protocol == "head" else config.batch_size
+    )
     train, val = (
-        Batches(parts.inputs, y, prepared.rows(split), size, config.seed, split == "train",
-                parts.variants)
+        Batches(
+            parts.inputs,
+            y,
+            prepared.rows(split),
+            size,
+            config.seed,
+            split == "train",
+            parts.variants,
+        )
         for split in ("train", "val")
     )
     for split, batches in (("train", train), ("val", val)):
         if len(batches.rows) == 0:
-            raise ValueError(f"the {split} split holds no face; {len(prepared.table)} faces are "
-                             "too few, take at least 100")
+            raise ValueError(
+                f"the {split} split holds no face; {len(prepared.table)} faces are "
+                "too few, take at least 100"
+            )
     parts.fitted.compile(_optimizer(config, len(train)), **losses_and_metrics(outputs))
     record = EpochRecord(folder, train, outputs, config.epochs, progress)
     record.set_model(parts.fitted)
     done = record.resume()
     if done < config.epochs:
-        parts.fitted.fit(train, validation_data=val, epochs=config.epochs, initial_epoch=done,
-                         callbacks=[record], verbose=0)
+        parts.fitted.fit(
+            train,
+            validation_data=val,
+            epochs=config.epochs,
+            initial_epoch=done,
+            callbacks=[record],
+            verbose=0,
+        )
     parts.fitted.load_weights(record.best)
     return pd.DataFrame(record.rows)
 
@@ -160,8 +177,13 @@ def _throughput(network: keras.Model, images: np.ndarray, repeats: int = 5) -> f
 
 def _result_rows(config: RunConfig, predictions: pd.DataFrame) -> list[dict]:
     rows = evaluate(predictions, splits=("train", "val", "test"))
-    fixed = {"run": config.run, "dataset": config.dataset, "model": config.model,
-             "protocol": config.protocol, "seed": config.seed}
+    fixed = {
+        "run": config.run,
+        "dataset": config.dataset,
+        "model": config.model,
+        "protocol": config.protocol,
+        "seed": config.seed,
+    }
     return [fixed | row for row in rows.to_dict("records")]
 
 
@@ -188,12 +210,15 @@ def _check_same(config: RunConfig, folder: Path) -> None:
     other = {k: stored.get(k) for k, v in wanted.items() if stored.get(k) != v}
     if other:
         asked = {k: wanted[k] for k in other}
-        raise ValueError(f"{folder.name} exists with {other}, asked for is {asked}; use force to "
-                         "replace it, or set FACES_WORK_DIR to keep both")
+        raise ValueError(
+            f"{folder.name} exists with {other}, asked for is {asked}; use force to "
+            "replace it, or set FACES_WORK_DIR to keep both"
+        )
 
 
-def train(config: RunConfig, force: bool = False, progress: bool = True,
-          root: Path | None = None) -> Path:
+def train(
+    config: RunConfig, force: bool = False, progress: bool = True, root: Path | None = None
+) -> Path:
     """Run one configuration; a finished run is returned as it is, an interrupted one goes on.
 
     Parameters
@@ -225,15 +250,28 @@ def train(config: RunConfig, force: bool = False, progress: bool = True,
     folder.mkdir(parents=True, exist_ok=True)
     keras.mixed_precision.set_global_policy(precision_policy(config))
     keras.utils.set_random_seed(config.seed)
-    prepared = prepare(config.dataset, config.input_size, config.split, config.split_seed,
-                       config.limit, root, progress, **config.dataset_options)
+    prepared = prepare(
+        config.dataset,
+        config.input_size,
+        config.split,
+        config.split_seed,
+        config.limit,
+        root,
+        progress,
+        **config.dataset_options,
+    )
     counts = prepared.table["split"].value_counts()
-    write_json(folder / "config.json", config.to_dict() | {
-        "precision": precision_policy(config), "data_fingerprint": prepared.fingerprint,
-        "code_fingerprint": runs.code_fingerprint(),
-        "label": getattr(BACKBONES.get(config.model), "label", config.model),
-        **{f"n_{split}": int(counts.get(split, 0)) for split in ("train", "val", "test")},
-    })
+    write_json(
+        folder / "config.json",
+        config.to_dict()
+        | {
+            "precision": precision_policy(config),
+            "data_fingerprint": prepared.fingerprint,
+            "code_fingerprint": runs.code_fingerprint(),
+            "label": getattr(BACKBONES.get(config.model), "label", config.model),
+            **{f"n_{split}": int(counts.get(split, 0)) for split in ("train", "val", "test")},
+        },
+    )
     network = build(config)
     started = time.perf_counter()
     parts = trainable(config, network, prepared, progress)
@@ -241,12 +279,18 @@ def train(config: RunConfig, force: bool = False, progress: bool = True,
     history = fit(config, parts, prepared, folder, progress)
     predictions, rate = _predict(parts, prepared, progress)
     runs.write_predictions(predictions, folder / "predictions.parquet")
-    write_json(folder / "cost.json", {
-        "parameters": network.count_params(), "flops": count_flops(network),
-        "train_seconds": round(float(history["seconds"].sum()), 1),
-        "feature_seconds": round(feature_seconds, 1), "images_per_second": rate,
-        "peak_memory_mb": _peak_memory_mb(), **describe_machine(),
-    })
+    write_json(
+        folder / "cost.json",
+        {
+            "parameters": network.count_params(),
+            "flops": count_flops(network),
+            "train_seconds": round(float(history["seconds"].sum()), 1),
+            "feature_seconds": round(feature_seconds, 1),
+            "images_per_second": rate,
+            "peak_memory_mb": _peak_memory_mb(),
+            **describe_machine(),
+        },
+    )
     write_json(folder / "environment.json", describe_machine())
     _save_float32(network, config, folder)
     write_json(folder / "metrics.json", {"rows": _result_rows(config, predictions)})

@@ -43,8 +43,6 @@ def warmup_cosine(peak: float, steps: int, warmup: float = 0.1):
 
 def adamw(schedule, weight_decay: float = 0.01) -> keras.optimizers.Optimizer:
     """AdamW with clipped gradients; biases and normalisations are not decayed."""
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=weight_decay, global_clipnorm=1.0
-    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay, global_clipnorm=1.0)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
