@@ -288,7 +288,7 @@ def plan(
     Examples
     --------
     >>> [step.name for step in plan(load_profile("smoke"), ("mobilenetv2",))][:2]
-    ['01_dataset_eda-synthetic', '02_synthetic-mobilenetv2-head-64-seed129-random-n400']
+    ['01_dataset_eda-synthetic', '02_synthetic-mobilenetv2-head-64-seed129-random-n240']
     """
     for name in backbones:
         _one_of(name, BACKBONES, "--backbones")

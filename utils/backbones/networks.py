@@ -83,8 +83,8 @@ def build_network(
     Examples
     --------
     >>> network = build_network("mobilenetv2", 64, ["gender"], weights="none")
-    >>> network.output_shape
-    {'gender': (None, 2)}
+    >>> network.output["gender"].shape
+    (None, 2)
     """
     entry, tasks = registry.get(name), check_tasks(tasks)
     if weights not in ("imagenet", "none"):
