@@ -107,7 +107,7 @@ def test_seeds_and_backbones_replace_those_of_the_profile():
     assert runs == [
         f"utkface-resnet50-{way}-seed{seed}"
         for seed in (1, 2)
-        for way in ("head-224", "finetune-96")
+        for way in ("head-224", "partial-96", "finetune-96")
     ]
 
 

@@ -5,6 +5,7 @@ makes the pages. No picture of a single real face is in what it writes.
 """
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 from utils import datasets, runs
 from utils.datasets.splits import write_split
 from utils.evaluation.report import build, write
-from utils.files import write_aside
+from utils.files import read_json, write_aside
 from utils.paths import ROOT
 from utils.report.index import write_index
 from utils.report.step import run_step
@@ -57,14 +58,17 @@ def publish(names: list[str], folder: Path = STUDY, resamples: int = 2000) -> bo
         raise ValueError(f"no finished run {sorted(unknown) or 'on real faces'}; there are {have}")
     runs.export(chosen, folder)
     made = []
-    for name in sorted({runs.read_json(path / "config.json")["dataset"] for path in chosen}):
+    used = {read_json(path / "config.json")["dataset"] for path in chosen}
+    for name in sorted(used | {path.stem for path in folder.glob("splits/*.csv")}):
         path = folder / "splits" / f"{name}.csv"
         if not path.is_file():
             write_split(datasets.with_splits(datasets.load(name)).table, path)
         options = {"dataset": name, "limit": 0, "show_faces": False}
         made.append(_page("01_dataset_eda", f"01_dataset_eda-{name}", name, options, folder))
     write(build(runs.load_study(folder), resamples), folder)
-    options = {"study_dir": str(folder), "profile": "cpu", "resamples": resamples}
+    # Relative, as the page shows its parameters and a machine's paths are nobody's business.
+    study_dir = os.path.relpath(folder, ROOT)
+    options = {"study_dir": study_dir, "profile": "cpu", "resamples": resamples}
     made.append(_page("06_comparison_report", "report", "the report", options, folder))
     write_index(folder.parent)
     return all(made)
@@ -73,9 +77,7 @@ def publish(names: list[str], folder: Path = STUDY, resamples: int = 2000) -> bo
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m utils.report.publish", description=__doc__)
-    parser.add_argument(
-        "runs", nargs="*", help="default: all on real faces"
-    )
+    parser.add_argument("runs", nargs="*", help="default: all on real faces")
     parser.add_argument("--out", type=Path, default=STUDY)
     asked = parser.parse_args(arguments)
     try:
