@@ -16,7 +16,7 @@ def photograph(side: int = 1000) -> bytes:
     from utils.datasets.synthetic import draw_face
 
     picture = Image.new("RGB", (side, side), (120, 140, 130))
-    face = draw_face("synthetic/129/000003.png").resize((side // 2, side // 2))
+    face = draw_face("synthetic/129/000004.png").resize((side // 2, side // 2))
     picture.paste(face, (side // 4, side // 4))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=90)
