@@ -19,6 +19,7 @@ OUT = f"reports/{PROFILE.name}"
 STEPS = {step.name: step for step in study.steps_of(PROFILE, config)}
 TRAINED = [name for name in STEPS if not study.is_page(name)]
 FORCE = "--force" if config.get("force") else ""
+BESIDE = "--beside-others" if PROFILE.parallel > 1 else ""
 READY = study.ready(STEPS, TRAINED, OUT) if config.get("finished_only") else TRAINED
 
 
@@ -80,7 +81,7 @@ for number, (name, step) in enumerate(STEPS.items()):
             parameters=json.dumps(study.parameters_of(step, STEPS, READY)),
             label=step.label,
             name=name,
-        threads: workflow.cores
+        threads: max(1, workflow.cores // PROFILE.parallel)
         shell:
             "{sys.executable:q} -m utils.report.step {input.notebook:q} {OUT} {params.name}"
-            " --label {params.label:q} --parameters {params.parameters:q} {FORCE}"
+            " --label {params.label:q} --parameters {params.parameters:q} {FORCE} {BESIDE}"

@@ -3,6 +3,8 @@
 import errno
 import io
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -271,3 +273,19 @@ def test_the_real_set_has_375_groups_of_identical_files(real_data):
     )
     sizes = [n for n in digests.values() if n > 1]
     assert (len(sizes), sum(sizes)) == (375, 765)
+
+
+def test_two_steps_at_once_build_one_cache_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("FACES_WORK_DIR", str(tmp_path))
+    built, build = [], imagecache._build
+
+    def slow(*arguments):
+        built.append(1)
+        time.sleep(0.3)
+        build(*arguments)
+
+    monkeypatch.setattr(imagecache, "_build", slow)
+    faces = datasets.load("synthetic", n=20)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: load_images(faces, 32, progress=False), "ab"))
+    assert built == [1] and (both[0][1] == both[1][1]).all()

@@ -320,11 +320,17 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):
 
 def test_journal_counts_steps(tmp_path):
     journal = Journal(tmp_path)
-    assert journal.position() == "step"
+    assert journal.begin("a") == "step"
     journal.start(total=5, done=2)
-    assert journal.position() == "step 3 of 5"
+    assert journal.begin("a") == "step 3 of 5"
     journal.add(step="a", ok=False)
-    assert journal.position() == "step 4 of 5" and len(journal.entries()) == 1
+    assert journal.begin("b") == "step 4 of 5" and len(journal.entries()) == 1
+
+
+def test_steps_side_by_side_have_numbers_of_their_own(tmp_path):
+    journal = Journal(tmp_path)
+    journal.start(total=3, done=0)
+    assert [journal.begin("a"), journal.begin("b")] == ["step 1 of 3", "step 2 of 3"]
 
 
 # ---------------------------------------------------------------- run_all.sh

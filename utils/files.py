@@ -51,6 +51,25 @@ def write_aside(path: Path | str) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+@contextmanager
+def locked(folder: Path | str) -> Iterator[None]:
+    """Let one process at a time fill `folder`; others wait, then find it filled.
+
+    The lock is the file ``.lock-<folder>`` beside it. The system drops it when the process ends,
+    however it ends. Where there is no ``fcntl`` (Windows) nothing is locked.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    path = Path(folder).with_name(f".lock-{Path(folder).name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def write_json(path: Path | str, content) -> None:
     """Write `content` as readable JSON, whole or not at all."""
     with write_aside(path) as aside:

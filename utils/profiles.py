@@ -107,6 +107,7 @@ class Profile:
     scratch: Network | None = None
     regressor: Network | None = None
     gallery: Gallery | None = None
+    parallel: int = 1  # steps at a time
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,7 @@ def _check(profile: Profile, where: str) -> None:
     _one_of(profile.precision, PRECISIONS, f"{where}: precision")
     _at_least(profile.batch_size, 0, f"{where}: batch_size")
     _at_least(profile.limit, 0, f"{where}: limit")
+    _at_least(profile.parallel, 1, f"{where}: parallel")
     _at_least(len(profile.seeds), 1, f"{where}: number of seeds")
     for task in profile.tasks + (profile.gallery.tasks if profile.gallery else ()):
         _one_of(task, TASKS, f"{where}: tasks")

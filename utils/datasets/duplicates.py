@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
 from utils.datasets.facetable import DataError, FaceSet
-from utils.files import write_aside
+from utils.files import locked, write_aside
 from utils.paths import cache_dir
 
 HASH_SIDE = 16  # 16 x 16 comparisons: a 256-bit difference hash
@@ -42,16 +42,20 @@ def fingerprints(faces: FaceSet, progress: bool = True) -> pd.DataFrame:
     names = faces.table["image"].tolist()
     key = hashlib.sha256("\n".join([str(faces.root), *names]).encode()).hexdigest()[:16]
     path = cache_dir() / f"fingerprints-{faces.name}-{key}.parquet"
-    if path.is_file():
-        return pd.read_parquet(path)
+    with locked(path):
+        if not path.is_file():
+            table = _hash_all(faces, names, progress)
+            with write_aside(path) as aside:
+                table.to_parquet(aside)
+    return pd.read_parquet(path)
+
+
+def _hash_all(faces: FaceSet, names: list[str], progress: bool) -> pd.DataFrame:
     with ThreadPoolExecutor(max_workers=4) as pool:
         found = pool.map(lambda name: _fingerprint(faces, name), names, chunksize=64)
         bar = tqdm(found, total=len(names), desc=f"hash {faces.name}", disable=not progress)
         rows = [(name, *row) for name, row in zip(names, bar, strict=True)]
-    table = pd.DataFrame(rows, columns=["image", "digest", "hash", "error"])
-    with write_aside(path) as aside:
-        table.to_parquet(aside)
-    return table
+    return pd.DataFrame(rows, columns=["image", "digest", "hash", "error"])
 
 
 def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:

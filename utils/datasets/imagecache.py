@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from utils.datasets.facetable import DataError, FaceSet, exclusions_table
-from utils.files import read_json, write_aside, write_json
+from utils.files import locked, read_json, write_aside, write_json
 from utils.paths import cache_dir
 
 DECODER = "pillow-bilinear-1"  # change when the pixels would change: old caches are left alone
@@ -108,9 +108,10 @@ def load_images(
     if not 16 <= size <= 1024:
         raise ValueError(f"image size {size} px is not usable; expected 16 to 1024")
     folder = cache_dir() / f"images-{faces.name}-{size}-{_key(faces, size)}"
-    if not _is_whole(folder, len(faces), size):
-        shutil.rmtree(folder, ignore_errors=True)
-        _build(faces, size, folder, workers, progress)
+    with locked(folder):
+        if not _is_whole(folder, len(faces), size):
+            shutil.rmtree(folder, ignore_errors=True)
+            _build(faces, size, folder, workers, progress)
     images = np.load(folder / "images.npy", mmap_mode="r")
     bad = pd.read_csv(folder / "unreadable.csv", dtype=str)
     if len(bad):

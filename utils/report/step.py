@@ -56,15 +56,17 @@ class Journal:
             file.write(json.dumps(entry) + "\n")
 
     def entries(self) -> list[dict]:
-        """The steps noted so far."""
+        """The steps that ended so far."""
         return [entry for entry in self._lines() if "step" in entry]
 
-    def position(self) -> str:
-        """``"step 3 of 14"`` for the step that starts now."""
+    def begin(self, step: str) -> str:
+        """Note that a step starts; returns ``"step 3 of 14"``."""
+        self.add(begun=step)
         head = next((entry for entry in self._lines() if "total" in entry), None)
         if head is None:
             return "step"
-        number = min(head["done"] + len(self.entries()) + 1, head["total"])
+        begun = [entry["begun"] for entry in self._lines() if "begun" in entry]
+        number = min(head["done"] + begun.index(step) + 1, head["total"])
         return f"step {number} of {head['total']}"
 
     def _lines(self) -> list[dict]:
@@ -74,14 +76,18 @@ class Journal:
 
 
 class Progress(logging.Handler):
-    """Write what the notebook prints to a log; show cells done and the last line in a bar."""
+    """Write what the notebook prints to a log; show cells done and the last line in a bar.
 
-    def __init__(self, log, cells: int, terminal):
+    Steps that run side by side would draw over each other's bars: they print a line now and then.
+    """
+
+    def __init__(self, log, cells: int, terminal, name: str = "", beside: bool = False):
         super().__init__()
         self.log = log
+        self.name = name
         self.last = time.monotonic()
         self.started = self.last
-        self.terminal = terminal.isatty()
+        self.terminal = terminal.isatty() and not beside
         self.bar = tqdm(
             total=cells,
             file=terminal,
@@ -114,7 +120,8 @@ class Progress(logging.Handler):
             return
         self.last = now
         print(
-            f"  cell {self.cell} of {self.cells}, {duration(now - self.started)}: {line[:100]}",
+            f"  {self.name}: cell {self.cell} of {self.cells}, {duration(now - self.started)}: "
+            f"{line[:100]}",
             flush=True,
         )
 
@@ -137,7 +144,9 @@ def check_parameters(notebook: Path, parameters: dict) -> None:
         )
 
 
-def execute(notebook: Path, output: Path, parameters: dict, log_path: Path) -> None:
+def execute(
+    notebook: Path, output: Path, parameters: dict, log_path: Path, beside: bool = False
+) -> None:
     """Run a notebook with parameters; progress goes to the terminal, prints to the log.
 
     Parameters
@@ -148,6 +157,8 @@ def execute(notebook: Path, output: Path, parameters: dict, log_path: Path) -> N
         Values for the cell tagged ``parameters``.
     log_path : Path
         Everything that the notebook prints.
+    beside : bool
+        Whether other steps run at the same time.
 
     Raises
     ------
@@ -163,7 +174,7 @@ def execute(notebook: Path, output: Path, parameters: dict, log_path: Path) -> N
     logger.setLevel(logging.INFO)
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with open(log_path, "w") as log, _stderr_to(log) as terminal:
-        progress = Progress(log, cells, terminal)
+        progress = Progress(log, cells, terminal, output.name.split(".")[0], beside)
         logger.addHandler(progress)
         try:
             papermill.execute_notebook(
@@ -200,7 +211,9 @@ def _short(error: Exception) -> list[str]:
     return [*tail, f"in cell {error.exec_count}: {name}: {value}"]
 
 
-def run_step(notebook: Path, folder: Path, name: str, label: str, parameters: dict) -> bool:
+def run_step(
+    notebook: Path, folder: Path, name: str, label: str, parameters: dict, beside: bool = False
+) -> bool:
     """Execute a step and write ``<name>.ipynb`` and ``<name>.html``; True if it went well."""
     from utils.report.html import write_article
 
@@ -208,24 +221,27 @@ def run_step(notebook: Path, folder: Path, name: str, label: str, parameters: di
     log_path = folder / "logs" / f"{name}.log"
     partial = folder / "logs" / f"{name}.failed.ipynb"
     partial.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{journal.position()}: {notebook.stem} ({label})", flush=True)
+    place = journal.begin(name)
+    print(f"{place}: {notebook.stem} ({label})", flush=True)
     start = time.monotonic()
     try:
         check_parameters(notebook, parameters)
-        execute(notebook, partial, parameters, log_path)
+        execute(notebook, partial, parameters, log_path, beside)
         write_article(partial, folder / f"{name}.html", subtitle=label)
         os.replace(partial, folder / f"{name}.ipynb")
     except Exception as error:  # any failure of a step is reported, and others go on
         lines = _short(error)
         with open(log_path, "a") as log:
             log.write("\n".join(lines) + "\n")
-        print("  FAILED:\n    " + "\n    ".join(lines) + f"\n  log: {log_path}", flush=True)
+        print(
+            f"  {place} FAILED:\n    " + "\n    ".join(lines) + f"\n  log: {log_path}", flush=True
+        )
         seconds = time.monotonic() - start
         journal.add(step=name, ok=False, seconds=seconds, log=str(log_path), error=lines[-1])
         return False
     seconds = time.monotonic() - start
     journal.add(step=name, ok=True, seconds=seconds, log=str(log_path))
-    print(f"  done in {duration(seconds)}", flush=True)
+    print(f"  {place} done in {duration(seconds)}", flush=True)
     return True
 
 
@@ -238,12 +254,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--label", default="")
     parser.add_argument("--parameters", default="{}", help="JSON, or the path of a JSON file")
     parser.add_argument("--force", action="store_true", help="train again")
+    parser.add_argument("--beside-others", action="store_true", help="other steps run meanwhile")
     asked = parser.parse_args(arguments)
     text = asked.parameters
     parameters = read_json(text) if text.endswith(".json") else json.loads(text)
     if asked.force and "force" in declared_parameters(asked.notebook):
         parameters["force"] = True
-    ok = run_step(asked.notebook, asked.folder, asked.name, asked.label, parameters)
+    ok = run_step(
+        asked.notebook, asked.folder, asked.name, asked.label, parameters, asked.beside_others
+    )
     return 0 if ok else 1
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from tqdm.auto import tqdm
 
-from utils.files import read_json, write_json
+from utils.files import locked, read_json, write_json
 from utils.paths import cache_dir
 
 CHUNK = 1024  # faces between two marks from which an interrupted extraction goes on
@@ -60,6 +60,12 @@ def cached_activations(
     name = f"{key}|{lower.name}|{lower.output.name}|{lower.input_shape}|{weights_digest(lower)}"
     folder = cache_dir() / f"activations-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     shape = (len(images), 2, *lower.output_shape[1:])
+    with locked(folder):
+        _extract(lower, images, folder, shape, batch_size, progress)
+    return np.load(folder / "activations.npy", mmap_mode="r")
+
+
+def _extract(lower, images, folder, shape, batch_size: int, progress: bool) -> None:
     array, done = _open(folder, shape)
     bar = tqdm(
         total=len(images),
@@ -81,4 +87,3 @@ def cached_activations(
         array.flush()
         write_json(folder / "done.json", {"shape": shape, "done": stop})
     bar.close()
-    return np.load(folder / "activations.npy", mmap_mode="r")
