@@ -15,7 +15,7 @@ from utils.backbones import build_network, cut
 from utils.datasets import prepare
 from utils.files import read_json
 from utils.paths import ROOT
-from utils.training import RunConfig, train
+from utils.training import RunConfig, cost, train
 from utils.training import run as training_run
 from utils.training.activations import cached_activations
 from utils.training.batches import Batches
@@ -80,6 +80,17 @@ def test_every_protocol_leaves_a_complete_run(options, tasks, work_dir):
     assert len(history) == 1 and {"loss", "val_loss", "seconds"} <= set(history)
     model = runs.load_model(folder)
     assert model.get_layer("preprocess").compute_dtype == "float32"
+
+
+@pytest.mark.parametrize("protocol", ["head", "finetune"])
+def test_the_cost_of_a_run_is_measured_alone(protocol, work_dir, capsys):
+    folder = train(RunConfig(**(SMALL | {"protocol": protocol})), progress=False)
+    before = read_json(folder / "cost.json")
+    assert cost.main([folder.name, "--repeats", "1"]) == 0
+    after = read_json(folder / "cost.json")
+    assert before.items() <= after.items()
+    assert all(after["idle"][k] > 0 for k in ("latency_ms", "images_per_second", "train_seconds"))
+    assert cost.main(["no-such-run"]) == 2 and "no finished run" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_trained_again(work_dir, monkeypatch):

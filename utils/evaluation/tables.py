@@ -208,7 +208,7 @@ def comparison(study, scored, dataset):
         Columns label, model, protocol, input_size, seeds, then per task the test value of the
         headline metric (mean over seeds) and its interval for the lowest seed as
         `<task>_low`, `<task>_high`; parameters, flops (one image), train_seconds,
-        images_per_second. The last row is the trivial guess.
+        images_per_second, latency_ms. The last row is the trivial guess.
     """
     here = scored[(scored["dataset"] == dataset) & (scored["split_kind"] == "group")]
     rows = []
@@ -223,7 +223,8 @@ def comparison(study, scored, dataset):
             for end in ("low", "high"):
                 row[f"{task}_{end}"] = ends[f"ci_{end}"].mean() if len(ends) else np.nan
         cost = study.costs.get(first["run"], {})
-        for name in ("parameters", "flops", "train_seconds", "images_per_second"):
+        cost = cost | cost.get("idle", {})  # measured alone, where that was done
+        for name in ("parameters", "flops", "train_seconds", "images_per_second", "latency_ms"):
             row[name] = cost.get(name, np.nan)
         rows.append(row)
     guess = baseline_rows(study, dataset).set_index(["task", "metric"])["value"]
@@ -241,6 +242,7 @@ def comparison(study, scored, dataset):
         "flops",
         "train_seconds",
         "images_per_second",
+        "latency_ms",
         *ends,
         "run",
         "system",
@@ -263,6 +265,7 @@ def readable(table):
         ("flops", 1e9, "FLOPs an image (G)"),
         ("train_seconds", 60, "training (min)"),
         ("images_per_second", 1, "images/s"),
+        ("latency_ms", 1, "latency (ms)"),
     ):
         cost = table[name].astype(float) / scale
         text[title] = ["-" if pd.isna(value) else f"{value:,.3g}" for value in cost]

@@ -75,21 +75,34 @@ def _augmented(network: keras.Model, config: RunConfig) -> keras.Model:
     return keras.Model(images, network(changed), name=f"{network.name}_augmented")
 
 
+def trainable_parts(config: RunConfig, network: keras.Model):
+    """What is frozen below the protocol's boundary (None: nothing), and what is fitted."""
+    seam = {"head": FEATURES, "partial": getattr(BACKBONES.get(config.model), "freeze_from", None)}
+    if config.protocol in seam:
+        return cut(network, seam[config.protocol])
+    if config.augment and config.protocol != "scratch":
+        return None, _augmented(network, config)
+    return None, network
+
+
 def trainable(
     config: RunConfig, network: keras.Model, prepared: Prepared, progress: bool = True
 ) -> Trainable:
     """Cut the network at the protocol's boundary and compute what is frozen below it."""
-    seam = {"head": FEATURES, "partial": getattr(BACKBONES.get(config.model), "freeze_from", None)}
-    if config.protocol in seam:
-        lower, upper = cut(network, seam[config.protocol])
-        inputs = cached_activations(lower, prepared.images, prepared.fingerprint, progress=progress)
-        return Trainable(network, upper, inputs, True)
-    if config.augment and config.protocol != "scratch":
-        return Trainable(network, _augmented(network, config), prepared.images, False)
-    return Trainable(network, network, prepared.images, False)
+    lower, fitted = trainable_parts(config, network)
+    if lower is None:
+        return Trainable(network, fitted, prepared.images, False)
+    inputs = cached_activations(lower, prepared.images, prepared.fingerprint, progress=progress)
+    return Trainable(network, fitted, inputs, True)
 
 
-def _optimizer(config: RunConfig, steps_per_epoch: int):
+def step_size(config: RunConfig) -> int:
+    """Faces in a training step."""
+    return max(config.batch_size, HEAD_EPOCH_BATCH if config.protocol == "head" else 0)
+
+
+def optimizer_of(config: RunConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """The optimiser with its schedule of learning rates."""
     if config.phases:
         return keras.optimizers.Adam(StepDecay(steps_per_epoch, config.phases))
     rate = config.learning_rate or HEAD_RATE
@@ -111,15 +124,12 @@ def fit(
     """
     outputs = list(parts.network.output)
     y = targets(prepared.table, outputs)
-    size = (
-        max(config.batch_size, HEAD_EPOCH_BATCH) if config.protocol == "head" else config.batch_size
-    )
     train, val = (
         Batches(
             parts.inputs,
             y,
             prepared.rows(split),
-            size,
+            step_size(config),
             config.seed,
             split == "train",
             parts.variants,
@@ -132,7 +142,7 @@ def fit(
                 f"the {split} split holds no face; {len(prepared.table)} faces are "
                 "too few, take at least 100"
             )
-    parts.fitted.compile(_optimizer(config, len(train)), **losses_and_metrics(outputs))
+    parts.fitted.compile(optimizer_of(config, len(train)), **losses_and_metrics(outputs))
     record = EpochRecord(folder, train, outputs, config.epochs, progress)
     record.set_model(parts.fitted)
     done = record.resume()
