@@ -52,7 +52,7 @@ def learning_curves(histories, quantity, dataset, labels=None, baseline=None):
         _curve(axes, found[run], quantity, position, baseline)
         axes.set(title=theme.wrap((labels or {}).get(run, run), 24), xlabel="epoch")
     for line in panels:
-        line[0].set(ylabel=quantity.replace("_", " "))
+        line[0].set(ylabel=_quantity(quantity))
     panels[0][0].legend(fontsize=10.5)
     caption = "Solid: validation, dashed: training; the dot marks the best epoch by validation"
     return theme.finish(figure, _curve_title(found, quantity, labels or {}), dataset, caption)
@@ -79,6 +79,22 @@ def _curve(axes, history, quantity, position, baseline):
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
+def _words(name):
+    return name.replace("_mae", " error").replace("_", " ")
+
+
+def _quantity(name):
+    """A column of a history in words.
+
+    >>> _quantity("age_mae"), _quantity("loss")
+    ('age: mean absolute\\nerror (years)', 'loss')
+    """
+    task, _, metric = name.rpartition("_")
+    if task not in TASK_LABELS:
+        return name.replace("_", " ")
+    return theme.wrap(f"{TASK_LABELS[task]}: {METRIC_LABELS.get(metric, metric)}", 22)
+
+
 def _best(values, quantity):
     falling = quantity == "loss" or quantity.endswith(("_mae", "_loss", "_mse"))
     return int(values.argmin() if falling else values.argmax())
@@ -91,17 +107,17 @@ def _curve_title(histories, quantity, labels):
         if len(values):
             best[run] = (_best(values, quantity), values)
     if not best:
-        return f"Training {quantity.replace('_', ' ')} by epoch; no validation was recorded"
+        return f"Training {_words(quantity)} by epoch; no validation was recorded"
     final = {run: float(values.iloc[at]) for run, (at, values) in best.items()}
     falling = quantity == "loss" or quantity.endswith(("_mae", "_loss", "_mse"))
     winner = (min if falling else max)(final, key=final.get)
     if len(best) == 1:
         at, values = best[winner]
-        return f"Validation {quantity.replace('_', ' ')} is best in epoch {at + 1} of " + (
+        return f"Validation {_words(quantity)} is best in epoch {at + 1} of " + (
             f"{len(values)}: {final[winner]:.3g}"
         )
     early = sum(at < len(values) - 1 for at, values in best.values())
-    text = f"{labels.get(winner, winner)} reaches the best validation {quantity.replace('_', ' ')}"
+    text = f"{labels.get(winner, winner)} reaches the best validation {_words(quantity)}"
     text += f" ({final[winner]:.3g}); {early} of {len(best)} runs peak before their last epoch"
     return text
 
@@ -135,7 +151,14 @@ def metric_bars(rows, dataset, baseline=None, references=()):
         axes.errorbar(rows["value"], place, xerr=spread, fmt="none", color=theme.BLACK, capsize=3)
     for y, (end, value) in enumerate(zip(ends, rows["value"], strict=True)):
         axes.annotate(
-            _number(value, metric), (end, y), xytext=(5, 0), va="center", textcoords="offset points"
+            _number(value, metric),
+            (end, y),
+            xytext=(6, 0),
+            va="center",
+            textcoords="offset points",
+            # Readable where a reference line runs through it.
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
+            zorder=5,
         )
     _lines(axes, baseline, references)
     axes.set_yticks(place, rows["label"])
