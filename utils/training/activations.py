@@ -38,6 +38,7 @@ def cached_activations(
     key: str,
     batch_size: int = 64,
     progress: bool = True,
+    mirror: bool = True,
 ) -> np.ndarray:
     """Output of the frozen lower part for each picture and its mirror image.
 
@@ -51,15 +52,20 @@ def cached_activations(
     batch_size : int
     progress : bool
         Show a progress bar. An interrupted extraction goes on where it stopped.
+    mirror : bool
+        Whether the mirror images too: half the time without.
 
     Returns
     -------
-    float16 array [n, 2, ...]
+    float16 array [n, 2, ...], or [n, ...] without `mirror`
         Memory-mapped; index 0 of axis 1 is the picture, 1 its mirror image.
     """
     name = f"{key}|{lower.name}|{lower.output.name}|{lower.input_shape}|{weights_digest(lower)}"
+    # The weights are float32 under every policy, so they do not tell the precision.
+    computed = {layer.compute_dtype for layer in lower.layers} - {"float32"}
+    name += "".join(f"|{dtype}" for dtype in sorted(computed)) + ("" if mirror else "|plain")
     folder = cache_dir() / f"activations-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-    shape = (len(images), 2, *lower.output_shape[1:])
+    shape = (len(images), *([2] if mirror else []), *lower.output_shape[1:])
     array, done = _open(folder, shape)
     bar = tqdm(
         total=len(images),
@@ -74,9 +80,11 @@ def cached_activations(
         for first in range(start, stop, batch_size):
             rows = slice(first, min(first + batch_size, stop))
             batch = np.asarray(images[rows])
-            for variant, pictures in enumerate((batch, batch[:, :, ::-1])):
-                values = lower.predict_on_batch(np.ascontiguousarray(pictures))
-                array[rows, variant] = np.clip(np.asarray(values, "float32"), -65504, 65504)
+            for variant in range(1 + mirror):
+                pictures = np.ascontiguousarray(batch[:, :, ::-1] if variant else batch)
+                values = np.asarray(lower.predict_on_batch(pictures), "float32")
+                place = (rows, variant) if mirror else rows
+                array[place] = np.clip(values, -65504, 65504)
             bar.update(rows.stop - rows.start)
         array.flush()
         write_json(folder / "done.json", {"shape": shape, "done": stop})

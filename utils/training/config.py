@@ -42,7 +42,8 @@ class RunConfig:
         Number of faces, 0 for all.
     weights : {"imagenet", "none"}
     precision : {"auto", "float32", "mixed_bfloat16"}
-        ``auto``: mixed bfloat16 where the machine computes it (GPU, AVX-512 BF16) and the network gains.
+        ``auto``: mixed bfloat16 where the machine computes it (GPU, AVX-512 BF16) and the network
+        gains.
     augment : bool
         Random flip, shift, zoom, rotation and light in `finetune` and `regress`.
     phases : list of dict
@@ -157,9 +158,9 @@ def precision_policy(config: RunConfig) -> str:
     """Keras' precision policy for a run.
 
     On a CPU mixed bfloat16 pays only where the processor computes it (AVX-512 BF16, which every
-    CPU with AMX has too; on a Zen 5 core 1.8 times for VGG-19, 1.65 for AlexNet, 1.25 for ResNet50),
-    and never for MobileNetV2, whose depthwise convolutions get slower and whose features differ by
-    15 %.
+    CPU with AMX has too; on a Zen 5 core 1.8 times for VGG-19, 1.65 for AlexNet, 1.25 for
+    ResNet50), and never for MobileNetV2, whose depthwise convolutions get slower and whose features
+    differ by 15 %.
     """
     if config.precision != "auto":
         return config.precision
