@@ -164,7 +164,7 @@ def _changes(rows: list[dict]) -> list[str]:
     lines = [
         "## What was changed, and what it gave",
         "",
-        "The predictions were written down before this benchmark ran, from counts of operations.",
+        "The predictions come from counts of operations and earlier measurements, not this run.",
         "",
         "| change | predicted, times | measured here, times |",
         "| --- | --- | --- |",

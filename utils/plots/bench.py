@@ -28,7 +28,8 @@ def gains(rows, dataset, machine):
             axes.plot([row["goal"]] * 2, [k - 0.42, k + 0.42], color=theme.RED, linewidth=2.5)
     axes.axvline(1, color=theme.BLACK, linewidth=1)
     axes.set_xscale("log")
-    axes.set_xlim(0.5, 3 * max(max(row["gain"], row["goal"] or 1) for row in rows))
+    least = min(0.5, 0.7 * min(row["gain"] for row in rows))
+    axes.set_xlim(least, 3 * max(max(row["gain"], row["goal"] or 1) for row in rows))
     axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda x, _: f"{x:g}"))
     labels = [theme.wrap(row["title"], 34) for row in rows]
     axes.set_yticks(range(len(rows)), labels)
@@ -66,7 +67,10 @@ def growth(panels, dataset, machine):
     axes[0].set_ylabel("hours (log scale)")
     axes[0].legend(loc="upper left", fontsize=11)
     last = panels[-1]
-    factor = last["before"][-1] / last["after"][-1]
-    title = f"More seeds cost almost nothing once features are kept: {factor:.0f} times at the end"
+    before, after = last["before"][-1] / 3600, last["after"][-1] / 3600
+    title = (
+        f"{last['x'][-1]} seeds of the first protocol: {after:,.1f} hours with features kept, "
+        f"{before:,.1f} without"
+    )
     caption = f"Cost model on measured seconds a face, first protocol. {machine}"
     return theme.finish(figure, title, dataset, caption)
