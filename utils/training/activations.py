@@ -38,6 +38,7 @@ def cached_activations(
     key: str,
     batch_size: int = 64,
     progress: bool = True,
+    mirror: bool = True,
 ) -> np.ndarray:
     """Output of the frozen lower part for each picture and its mirror image.
 
@@ -51,21 +52,27 @@ def cached_activations(
     batch_size : int
     progress : bool
         Show a progress bar. An interrupted extraction goes on where it stopped.
+    mirror : bool
+        Whether the mirror images too: half the time without.
 
     Returns
     -------
-    float16 array [n, 2, ...]
+    float16 array [n, 2, ...], or [n, ...] without `mirror`
         Memory-mapped; index 0 of axis 1 is the picture, 1 its mirror image.
     """
-    name = f"{key}|{lower.name}|{lower.output.name}|{lower.input_shape}|{weights_digest(lower)}"
+    # Layer names that Keras counts up are left out: they depend on what the process did before.
+    # The weights are float32 under every policy, so they do not tell the precision.
+    computed = ",".join(sorted({layer.compute_dtype for layer in lower.layers}))
+    seam = f"{lower.layers[-1].name}|{lower.input_shape}|{lower.output_shape}"
+    name = f"{key}|{seam}|{computed}|{weights_digest(lower)}" + ("" if mirror else "|plain")
     folder = cache_dir() / f"activations-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-    shape = (len(images), 2, *lower.output_shape[1:])
+    shape = (len(images), *([2] if mirror else []), *lower.output_shape[1:])
     with locked(folder):
-        _extract(lower, images, folder, shape, batch_size, progress)
+        _extract(lower, images, folder, shape, batch_size, progress, mirror)
     return np.load(folder / "activations.npy", mmap_mode="r")
 
 
-def _extract(lower, images, folder, shape, batch_size: int, progress: bool) -> None:
+def _extract(lower, images, folder, shape, batch_size: int, progress: bool, mirror: bool) -> None:
     array, done = _open(folder, shape)
     bar = tqdm(
         total=len(images),
@@ -80,9 +87,11 @@ def _extract(lower, images, folder, shape, batch_size: int, progress: bool) -> N
         for first in range(start, stop, batch_size):
             rows = slice(first, min(first + batch_size, stop))
             batch = np.asarray(images[rows])
-            for variant, pictures in enumerate((batch, batch[:, :, ::-1])):
-                values = lower.predict_on_batch(np.ascontiguousarray(pictures))
-                array[rows, variant] = np.clip(np.asarray(values, "float32"), -65504, 65504)
+            for variant in range(1 + mirror):
+                pictures = np.ascontiguousarray(batch[:, :, ::-1] if variant else batch)
+                values = np.asarray(lower.predict_on_batch(pictures), "float32")
+                place = (rows, variant) if mirror else rows
+                array[place] = np.clip(values, -65504, 65504)
             bar.update(rows.stop - rows.start)
         array.flush()
         write_json(folder / "done.json", {"shape": shape, "done": stop})

@@ -1,0 +1,1 @@
+"""How fast is it, measured against what a user would write today? See ``python -m utils.bench``."""
