@@ -36,7 +36,7 @@ def small_network(seed: int, size: int = 48) -> keras.Model:
     return keras.Model(images, outputs)
 
 
-def write_run(name: str, backbone: str, seed: int = 1, **about) -> None:
+def write_run(name: str, backbone: str, seed: int = 1, mae: float = 0, **about) -> None:
     """A complete run in the work folder that `utils.models.available` finds."""
     folder = runs_dir() / name
     folder.mkdir(parents=True)
@@ -53,7 +53,9 @@ def write_run(name: str, backbone: str, seed: int = 1, **about) -> None:
         "n_train": 17000,
     }
     write_json(folder / "config.json", config | about)
-    write_json(folder / "metrics.json", {"rows": []})
+    row = {"task": "age", "metric": "mae", "value": mae}
+    rows = [row | {"split": split} for split in ("val", "test")] if mae else []
+    write_json(folder / "metrics.json", {"rows": rows})
 
 
 def photo(faces=(FOUND,), size=(700, 500), side=300) -> Image.Image:

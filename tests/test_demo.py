@@ -2,10 +2,13 @@
 
 import io
 import json
+import re
 import socket
+import sys
 import tempfile
 import threading
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -21,10 +24,11 @@ pytest.importorskip("waitress", reason="the demo extra is not installed")
 import demo_kit as kit
 from jsonschema import Draft202012Validator
 
-from utils.demo import analysis, pictures
+from utils.demo import analysis
 from utils.demo.app import OPENAPI, create_app
 from utils.demo.pictures import MAX_BYTES, Refused, decode
 from utils.demo.worker import Worker
+from utils.paths import ROOT
 
 API = yaml.safe_load(OPENAPI.read_text())
 
@@ -423,17 +427,44 @@ def test_one_model_a_backbone_and_the_best(work_dir):
     kit.write_run("utkface-vgg19-head-48", "vgg19", protocol="head")
     kit.write_run("utkface-vgg19-finetune-48", "vgg19")
     kit.write_run("utkface-vgg19-finetune-48-naive", "vgg19", split="naive")
+    kit.write_run("utkface-vgg19-finetune-48-n200", "vgg19", limit=200, mae=1)
+    kit.write_run("utkface-alexnet-finetune-48-a", "alexnet", mae=6)
+    kit.write_run("utkface-alexnet-finetune-48-b", "alexnet", mae=5)
     kit.write_run("synthetic-resnet50-48", "resnet50", dataset="synthetic")
     runs = {k: v for k, v in analysis.models.available().items() if v.parent.name == "runs"}
-    assert {k: v.name for k, v in analysis.choose(runs).items()} == {
-        "vgg19": "utkface-vgg19-finetune-48"
+    chosen = analysis.choose(runs)
+    assert {k: v.name for k, v in chosen.items()} == {
+        "alexnet": "utkface-alexnet-finetune-48-b",
+        "vgg19": "utkface-vgg19-finetune-48",
     }
+    assert list(chosen) == ["alexnet", "vgg19"]
     only = {k: v for k, v in runs.items() if k.startswith("synthetic")}
     assert list(analysis.choose(only)) == ["resnet50"]
     made = analysis.Analyst(analysis.choose(only))
     assert made.synthetic
     page = create_app(made, Worker()).test_client().get("/").get_data(as_text=True)
-    assert "Synthetic faces only" in page
+    assert "Synthetic faces only" in page and "Not trained here yet" not in page
+
+
+def test_the_shipped_backbone_comes_first_and_a_better_run_of_it_is_read(work_dir, monkeypatch):
+    shipped = analysis.models.SHIPPED / "mobilenetv2"
+    if not analysis.models.is_shipped(shipped):
+        pytest.skip("no MobileNetV2 is shipped in data/models")
+    kit.write_run("utkface-alexnet-finetune-48", "alexnet")
+    assert list(analysis.choose(analysis.models.available())) == ["mobilenetv2", "alexnet"]
+    monkeypatch.setattr(analysis.models, "age_error", lambda *_: 9.0)
+    kit.write_run("utkface-mobilenetv2-finetune-48", "mobilenetv2")
+    before = analysis.models.describe(shipped)["protocol"]
+    first = analysis.choose(analysis.models.available())["mobilenetv2"]
+    assert first == shipped if before == "finetune" else first.name.endswith("finetune-48")
+
+
+def test_one_network_alone_says_which_are_missing(work_dir):
+    kit.write_run("utkface-vgg19-finetune-48", "vgg19", mae=4.84)
+    made = analysis.Analyst({"vgg19": analysis.models.available()["utkface-vgg19-finetune-48"]})
+    page = create_app(made, Worker()).test_client().get("/").get_data(as_text=True)
+    assert "not compared: AlexNet, MobileNetV2, ResNet50." in page
+    assert "4.8 years off on test faces" in " ".join(page.split()) and "1 network" in page
 
 
 def test_no_model_trains_a_stand_in(monkeypatch, capsys):
@@ -475,10 +506,62 @@ def test_a_taken_port_is_one_line(analyst, monkeypatch, capsys):
     assert "--port N" in capsys.readouterr().err
 
 
-def test_the_container_file_copies_what_exists():
-    root = Path(pictures.__file__).parents[2]
-    lines = (root / "Containerfile").read_text().splitlines()
-    names = [name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]]
-    made_later = {"README.md", "data/models"}
-    assert names and all((root / name).exists() or name in made_later for name in names)
-    assert "USER faces" in lines
+def container():
+    """Instructions of the Containerfile as (word, rest), continued lines joined."""
+    text = (ROOT / "Containerfile").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [tuple(line.split(maxsplit=1)) for line in lines]
+
+
+def only(word):
+    (rest,) = [rest for name, rest in container() if name == word]
+    return rest
+
+
+def test_the_container_copies_what_exists_and_runs_as_nobody_special():
+    names = [name for word, rest in container() if word == "COPY" for name in rest.split()[:-1]]
+    missing = [name for name in names if not (ROOT / name).exists()]
+    assert {"pyproject.toml", "utils", "requirements.lock"} <= set(names)
+    assert set(missing) <= {"data/models"}, missing  # until a model is shipped
+    words = [word for word, _ in container()]
+    assert only("USER") == "faces" and words.index("USER") > words.index("RUN")
+    assert "useradd" in only("RUN") and '".[demo]" -c requirements.lock' in only("RUN")
+    version = tuple(map(int, only("FROM").split(":")[1].split("-")[0].split(".")))
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert version >= tuple(map(int, needed.removeprefix(">=").split(".")))
+
+
+def test_the_container_starts_the_demo_where_its_health_is_asked():
+    from utils.demo.__main__ import arguments
+
+    command = json.loads(only("CMD"))
+    assert command[:3] == ["python", "-m", "utils.demo"]
+    options = arguments(command[3:])
+    assert options.host == "0.0.0.0" and str(options.port) == only("EXPOSE")
+    check = json.loads(only("HEALTHCHECK").split("CMD")[1])
+    compile(check[2], "HEALTHCHECK", "exec")
+    assert f"127.0.0.1:{options.port}/healthz" in check[2]
+    readme = (ROOT / "utils" / "demo" / "README.md").read_text()
+    assert f":{options.port} faces" in readme and "--read-only" in readme
+
+
+def test_the_container_serves_runs_from_the_folder_that_its_readme_mounts():
+    settings = dict(part.split("=", 1) for part in only("ENV").split())
+    readme = (ROOT / "utils" / "demo" / "README.md").read_text()
+    assert f"./data/runs:{settings['FACES_WORK_DIR']}/runs:ro" in readme
+
+
+def test_the_command_needs_nothing_but_the_demo_extra():
+    """What the page imports is in the list of dependencies, so a fresh environment suffices."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["demo"]
+    wanted = {re.split(r"[<>=\[; ]", line)[0].lower() for line in wanted}
+    code = [*(ROOT / "utils" / "demo").glob("*.py"), ROOT / "utils" / "faces.py"]
+    found = {
+        name.lower()
+        for path in code
+        for name in re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
+    }
+    names = {"pil": "pillow", "yaml": "pyyaml"}
+    outside = {names.get(n, n) for n in found if n not in sys.stdlib_module_names} - {"utils"}
+    assert outside <= wanted and {"flask", "waitress", "mtcnn"} <= outside

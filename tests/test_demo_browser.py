@@ -36,9 +36,9 @@ FLAGS = (
 LABELLED = "as annotators of UTKFace would label it"
 PASTE = """
 const [bytes, how] = arguments;
-const file = new File([new Uint8Array(bytes)], "x.jpg", {type: "image/jpeg"});
 const data = new DataTransfer();
-data.items.add(file);
+if (bytes) data.items.add(new File([new Uint8Array(bytes)], "x.jpg", {type: "image/jpeg"}));
+else data.items.add("words", "text/plain");
 const event = how === "paste"
   ? new ClipboardEvent("paste", {clipboardData: data, bubbles: true})
   : new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
@@ -100,6 +100,8 @@ def pictures(tmp_path_factory):
         "text": b"not a picture",
         "empty": b"",
         "large": bytes(11_000_000),
+        "bomb": kit.flat_png(20_000, 20_000),
+        "cut": kit.encoded(kit.photo())[:9000],
     }
     for name, content in files.items():
         (folder / f"{name}.jpg").write_bytes(content)
@@ -135,12 +137,16 @@ def test_upload_to_result(browser, pictures):
     assert choose(browser, pictures / "one.jpg") == ("1 face found.", "")
     (card,) = cards(browser)
     text = card.text
-    assert "80 % interval" in text and text.count(LABELLED) == 2
+    assert "80 % interval" in text and text.count(LABELLED) == 3
     assert "side by side" in text and "VGG19" in text
     plot = card.find_element(By.CSS_SELECTOR, "svg.plot")
     assert "80 percent between" in plot.get_attribute("aria-label")
-    assert len(card.find_elements(By.CSS_SELECTOR, ".compare tbody tr")) == 4
-    assert "…" not in card.find_element(By.CSS_SELECTOR, ".compare").text
+    networks = card.find_elements(By.CSS_SELECTOR, ".networks li")
+    assert len(networks) == 4 and len({network.location["y"] for network in networks}) == 1
+    for network in networks:
+        assert all(word in network.text for word in ("years", " to ", "male", " %"))
+        assert len(network.find_elements(By.CSS_SELECTOR, ".heat-stack img")) == 2
+    assert not browser.find_elements(By.ID, "missing")
     (mark,) = browser.find_elements(By.CSS_SELECTOR, ".mark")
     picture = browser.find_element(By.ID, "picture")
     share = mark.size["width"] / picture.size["width"]
@@ -167,6 +173,7 @@ def test_no_face_offers_the_whole_picture(browser, pictures):
     assert choose(browser, pictures / "none.jpg") == ("No face found.", "")
     offer = browser.find_element(By.ID, "whole")
     assert offer.is_displayed() and not cards(browser)
+    assert "one face and little else" in browser.find_element(By.ID, "whole-offer").text
     offer.click()
     settled(browser)
     WebDriverWait(browser, 30, 0.1).until(lambda _: len(cards(browser)) == 1)
@@ -180,6 +187,8 @@ def test_no_face_offers_the_whole_picture(browser, pictures):
         ("text", "not a picture"),
         ("empty", "empty"),
         ("large", "larger than 10 MB"),
+        ("bomb", "50 million pixels"),
+        ("cut", "damaged"),
     ],
 )
 def test_errors_are_shown(browser, pictures, name, words):
@@ -193,6 +202,66 @@ def test_errors_are_shown(browser, pictures, name, words):
 def test_paste_and_drop(browser, pictures, how):
     browser.execute_script(PASTE, list((pictures / "one.jpg").read_bytes()), how)
     assert settled(browser) == ("1 face found.", "")
+
+
+@pytest.mark.parametrize("how,words", [("paste", "no picture"), ("drop", "No picture")])
+def test_paste_and_drop_of_something_else(browser, how, words):
+    browser.execute_script(PASTE, None, how)
+    assert words in settled(browser)[1]
+
+
+def test_an_error_after_a_result_leaves_no_old_result(browser, pictures):
+    choose(browser, pictures / "two.jpg")
+    _, error = choose(browser, pictures / "text.jpg")
+    assert error and not browser.find_element(By.ID, "results").is_displayed()
+    assert choose(browser, pictures / "one.jpg") == ("1 face found.", "")
+    assert len(cards(browser)) == 1
+
+
+HELD = """
+const plain = window.fetch, held = [];
+window.release = () => held.forEach((go) => go());
+window.fetch = async (url, options) => {
+  if (String(url).includes("model=" + arguments_[0])) {
+    await new Promise((go) => held.push(go));
+    if (arguments_[1]) return new Response("{}", { status: 500 });
+  }
+  return plain(url, options);
+};
+"""
+
+
+def hold(browser, model, fail=False):
+    """Keep back the answers of a network until `window.release()`, and let it fail."""
+    browser.execute_script("const arguments_ = arguments;" + HELD, model, fail)
+
+
+def test_whoever_is_at_a_slider_stays_there_while_answers_arrive(browser, pictures):
+    hold(browser, "vgg19")
+    browser.find_element(By.ID, "file").send_keys(str(pictures / "one.jpg"))
+    WebDriverWait(browser, 60).until(lambda _: cards(browser))
+    slider = cards(browser)[0].find_element(By.CSS_SELECTOR, "input[type=range]")
+    slider.send_keys(Keys.ARROW_LEFT)
+    assert "is being asked" in cards(browser)[0].text
+    browser.execute_script("window.release()")
+    settled(browser)
+    assert focused(browser) == slider and "is being asked" not in cards(browser)[0].text
+    shown = cards(browser)[0].find_elements(By.CSS_SELECTOR, ".heat-stack img:last-child")
+    slider.send_keys(Keys.HOME)
+    assert len(shown) == 5 and {image.value_of_css_property("opacity") for image in shown} == {"0"}
+
+
+def test_a_network_that_fails_does_not_hide_the_others(browser, pictures):
+    hold(browser, "vgg19", fail=True)
+    browser.find_element(By.ID, "file").send_keys(str(pictures / "one.jpg"))
+    WebDriverWait(browser, 60).until(lambda _: cards(browser))
+    WebDriverWait(browser, 60).until(lambda _: "is being asked" in cards(browser)[0].text)
+    browser.execute_script("window.release()")
+    time.sleep(0.2)
+    browser.execute_script("window.release()")
+    assert settled(browser) == ("1 face found.", "")
+    text = cards(browser)[0].text
+    assert text.count("gave no answer") == 1 and text.count("is being asked") == 0
 
 
 def test_the_camera(browser):
@@ -241,6 +310,17 @@ def test_by_keyboard_alone(browser, pictures):
     before = heat.value_of_css_property("opacity")
     press(browser, Keys.ARROW_LEFT, Keys.ARROW_LEFT)
     assert float(heat.value_of_css_property("opacity")) < float(before)
+
+
+def test_the_whole_picture_by_keyboard(browser, pictures):
+    choose(browser, pictures / "none.jpg")
+    assert focused(browser).get_attribute("id") == "results-title"
+    press(browser, Keys.TAB)
+    assert focused(browser).get_attribute("id") == "whole"
+    press(browser, Keys.ENTER)
+    WebDriverWait(browser, 30, 0.1).until(lambda _: len(cards(browser)) == 1)
+    settled(browser)
+    assert focused(browser).get_attribute("id") == "results-title"
 
 
 def test_every_control_has_a_name(browser, pictures):

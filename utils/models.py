@@ -39,8 +39,33 @@ def available(tasks=NEEDED) -> dict[str, Path]:
 def describe(folder: Path) -> dict:
     """Configuration of a model: ``model``, ``label``, ``tasks``, ``input_size``, ``dataset`` ..."""
     folder = Path(folder)
-    name = "model.json" if (folder / "model.json").is_file() else "config.json"
-    return read_json(folder / name)
+    return read_json(folder / ("model.json" if is_shipped(folder) else "config.json"))
+
+
+def is_shipped(folder: Path) -> bool:
+    """Whether a folder holds a shipped model rather than a run."""
+    return (Path(folder) / "model.json").is_file()
+
+
+def age_error(folder: Path, split: str = "test") -> float | None:
+    """Mean absolute error of the age in years, as measured; None if it is not known.
+
+    Parameters
+    ----------
+    folder : Path
+        A shipped model or a run.
+    split : {"train", "val", "test"}
+    """
+    folder = Path(folder)
+    if is_shipped(folder):
+        return describe(folder).get("age_mae", {}).get(split)
+    if not (folder / "metrics.json").is_file():
+        return None
+    wanted = {"task": "age", "metric": "mae", "split": split}
+    for row in read_json(folder / "metrics.json")["rows"]:
+        if wanted.items() <= row.items():
+            return float(row["value"])
+    return None
 
 
 def load(name: str):
@@ -128,5 +153,7 @@ def ship(run: str, name: str, root: Path = SHIPPED) -> Path:
         "n_train",
         "data_fingerprint",
     )
-    write_json(target / "model.json", {key: config[key] for key in kept})
+    errors = {split: age_error(folder, split) for split in ("val", "test")}
+    about = {key: config[key] for key in kept} | {"age_mae": errors}
+    write_json(target / "model.json", about)
     return target

@@ -13,7 +13,6 @@ from utils import faces, models
 from utils.backbones.registry import BACKBONES
 from utils.datasets.facetable import ETHNICITIES, GENDERS
 from utils.demo.pictures import Picture, Refused
-from utils.files import read_json
 from utils.training.predicting import age_quantile, predict_average
 
 MAX_FACES = 20  # the largest ones are read
@@ -32,12 +31,15 @@ class Model:
     network : keras.Model
     about : dict
         Its card or configuration.
+    error : float or None
+        Mean absolute error of the age on test faces, in years, where it was measured.
     """
 
     name: str
     label: str
     network: object
     about: dict
+    error: float | None = None
     _targets: dict = field(default_factory=dict, repr=False)
 
     @property
@@ -72,8 +74,9 @@ class Model:
 
 
 def choose(found: dict[str, Path]) -> dict[str, Path]:
-    """The best model of each backbone: shipped, else fine-tuned, else lowest error in validation.
+    """The best model of each backbone: most layers trained, then lowest error in validation.
 
+    Networks trained on all of UTKFace and a split without near-copies across it come first.
     Models of drawn faces are used only if there are no others.
 
     Parameters
@@ -83,36 +86,33 @@ def choose(found: dict[str, Path]) -> dict[str, Path]:
 
     Returns
     -------
-    dict from backbone to folder, the shipped one first
+    dict from backbone to folder
+        The backbone that the repository ships first, the others as the study orders them.
     """
     rows = [(_rank(path), models.describe(path), path) for path in found.values()]
     real = [row for row in rows if row[1].get("dataset") != "synthetic"]
     chosen: dict[str, Path] = {}
     for _, about, path in sorted(real or rows, key=lambda row: (row[0], str(row[2]))):
         chosen.setdefault(about["model"], path)
-    return chosen
+    shipped = {about["model"] for _, about, path in rows if models.is_shipped(path)}
+    known = list(BACKBONES)
+
+    def place(name: str) -> tuple:
+        return name not in shipped, known.index(name) if name in known else len(known), name
+
+    return {name: chosen[name] for name in sorted(chosen, key=place)}
 
 
 def _rank(folder: Path) -> tuple:
     about = models.describe(folder)
     protocol = about.get("protocol")
-    order = _PROTOCOLS.index(protocol) if protocol in _PROTOCOLS else len(_PROTOCOLS)
-    error = 99.0
-    if (folder / "metrics.json").is_file():
-        rows = read_json(folder / "metrics.json")["rows"]
-        values = [
-            row["value"]
-            for row in rows
-            if row["task"] == "age" and row["metric"] == "mae" and row["split"] == "val"
-        ]
-        error = values[0] if values else error
-    shipped = (folder / "model.json").is_file()
+    error = models.age_error(folder, "val")
     return (
-        not shipped,
         about.get("dataset") != "utkface",
         about.get("split") == "naive",
-        order,
-        error,
+        bool(about.get("limit")),
+        _PROTOCOLS.index(protocol) if protocol in _PROTOCOLS else len(_PROTOCOLS),
+        99.0 if error is None else error,
     )
 
 
@@ -133,13 +133,19 @@ class Analyst:
         for name, folder in chosen.items():
             about = models.describe(folder)
             label = about.get("label") or name
-            self.models[name] = Model(name, label, models.load(folder.name), about)
+            error = models.age_error(folder)
+            self.models[name] = Model(name, label, models.load(folder.name), about, error)
         self.ready = False
 
     @property
     def synthetic(self) -> bool:
         """Whether the networks know only drawn faces."""
         return all(model.synthetic for model in self.models.values())
+
+    @property
+    def missing(self) -> list[str]:
+        """Labels of the study's backbones of which there is no trained network."""
+        return [b.label for b in BACKBONES.values() if b.default and b.name not in self.models]
 
     def warm_up(self) -> None:
         """Compile everything, so that the first visitor does not wait for it."""

@@ -64,12 +64,10 @@ def create_app(analyst: Analyst, worker: Worker) -> Flask:
 def _add_page(app: Flask, analyst: Analyst) -> None:
     @app.get("/")
     def page():
-        cards = [
-            {"name": m.name, "label": m.label, "about": m.about} for m in analyst.models.values()
-        ]
         return render_template(
             "index.html",
-            models=cards,
+            models=list(analyst.models.values()),
+            missing=analyst.missing,
             synthetic=analyst.synthetic,
             max_bytes=MAX_BYTES,
             max_pixels=MAX_PIXELS,

@@ -15,6 +15,7 @@ export function camera($, take, fail) {
   }
 
   $("camera-open").addEventListener("click", async () => {
+    if (stream) return $("camera-shoot").focus();
     try {
       const wanted = { width: { ideal: 1280 }, facingMode: "user" };
       stream = await navigator.mediaDevices.getUserMedia({ video: wanted });

@@ -1,7 +1,7 @@
 // From a photograph to the page: takes it in, asks the server, shows what came back.
 
 import { camera } from "./camera.js";
-import { drawPicture, showFaces, showMarks } from "./view.js";
+import { blank, decodePicture, draw, showComparison, showFaces, showMarks } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
 const models = [...$("model").options].map((option) => ({ name: option.value, label: option.text }));
@@ -15,12 +15,14 @@ function say(text, seen = true) {
 function fail(text) {
   say("");
   $("error").textContent = text;
+  // What had the focus may be hidden now: go on from the photograph.
+  if (document.activeElement === document.body) $("photo").focus({ preventScroll: true });
 }
 
 async function explainFailure(response) {
-  if (response.status === 413) return "The file is too large for this server.";
   let message = "";
   try { message = (await response.json()).error.message; } catch { /* not our server's words */ }
+  if (!message && response.status === 413) return "The file is too large for this server.";
   return message || `The server could not answer (${response.status}).`;
 }
 
@@ -53,14 +55,14 @@ function title(answer) {
 }
 
 function render() {
-  const chosen = state.answers.get($("model").value) ?? [...state.answers.values()][0];
+  const chosen = state.answers.get($("model").value);
   $("results-title").textContent = title(chosen);
   $("whole-offer").hidden = chosen.faces.length > 0;
-  $("model-choice").hidden = state.answers.size < 2;
   showMarks($("picture"), chosen, state.whole);
   showFaces($("faces"), chosen, models, state.answers);
 }
 
+// The first network's answer fills the page; the others join it one by one.
 async function read() {
   const turn = ++state.turn;
   state.answers = new Map();
@@ -68,29 +70,39 @@ async function read() {
   $("results").hidden = true;
   say("Reading the picture …");
   try {
-    await drawPicture($("canvas"), state.picture).catch(() => null);
-    for (const [k, model] of models.entries()) {
-      const answer = await ask(model.name, turn);
-      if (turn !== state.turn) return;  // another photograph came in meanwhile
-      state.answers.set(model.name, answer);
-      if (k === 0) $("model").value = model.name;
-      render();
-      if (k === 0) reveal(answer);
-      if (answer.faces.length === 0) break;
-    }
-    say(`${$("results-title").textContent}.`, false);
+    const bitmap = await decodePicture(state.picture).catch(() => null);
+    const answer = await ask(models[0].name, turn);
+    if (turn !== state.turn) return;  // another photograph came in meanwhile
+    if (bitmap) draw($("canvas"), bitmap); else blank($("canvas"), answer);
+    state.answers.set(models[0].name, answer);
+    reveal();
+    if (answer.faces.length) await askOthers(turn);
+    if (turn === state.turn) say(`${$("results-title").textContent}.`, false);
   } catch (error) {
     if (turn === state.turn) fail(error.message);
   }
 }
 
-function reveal(answer) {
-  $("results").hidden = false;
-  if (answer.faces.length === 0) {
-    const hint = document.createElement("p");
-    hint.textContent = "If the picture shows one face and little else, it can be read as it is.";
-    $("faces").replaceChildren(hint);
+async function askOthers(turn) {
+  for (const model of models.slice(1)) {
+    const answer = await ask(model.name, turn).catch((error) => ({ failed: error.message }));
+    if (turn !== state.turn) return;
+    state.answers.set(model.name, answer);
+    if (!answer.failed) {
+      [...$("model").options].find((option) => option.value === model.name).disabled = false;
+      $("model-choice").hidden = false;
+    }
+    // Only the comparison is drawn again: whoever is at a slider stays there.
+    showComparison($("faces"), models, state.answers);
   }
+}
+
+function reveal() {
+  $("model").value = models[0].name;
+  for (const option of $("model").options) option.disabled = option.value !== models[0].name;
+  $("model-choice").hidden = true;
+  render();
+  $("results").hidden = false;
   $("results").scrollIntoView({ block: "start" });
   $("results-title").focus({ preventScroll: true });
 }
@@ -123,11 +135,12 @@ function listen() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    take(event.dataTransfer.files[0]);
+    const file = event.dataTransfer.files[0];
+    if (file) take(file); else fail("No picture was dropped; drop the file of one.");
   });
   document.addEventListener("paste", (event) => {
     const file = [...(event.clipboardData?.files ?? [])][0];
-    if (file) take(file);
+    if (file) take(file); else fail("There is no picture in the clipboard.");
   });
   $("whole").addEventListener("click", () => { state.whole = true; read(); });
   $("model").addEventListener("change", render);

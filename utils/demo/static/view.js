@@ -3,7 +3,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const LABELLED = "as annotators of UTKFace would label it";
 const TASKS = { age: "Age: what makes it look older", gender: "Gender", ethnicity: "Ethnicity" };
-const heatChoice = { task: "age", strength: 0.7 };
+const heatChoices = [];  // task and strength for each face, kept when another network is chosen
 
 const percent = (share) => `${Math.round(share * 100)} %`;
 const years = (value) => String(Math.round(value));
@@ -25,18 +25,27 @@ function shape(tag, attributes, text = "") {
   return node;
 }
 
+export const decodePicture = (file) => createImageBitmap(file, { imageOrientation: "from-image" });
+
 // The first frame, upright, at most 1600 pixels a side.
-export async function drawPicture(canvas, file) {
-  const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
-  const scale = Math.min(1, 1600 / Math.max(bitmap.width, bitmap.height));
-  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
-  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+export function draw(canvas, bitmap) {
+  blank(canvas, bitmap);
   canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();
 }
 
+// For a picture that the server can read and the browser cannot.
+export function blank(canvas, { width, height }) {
+  const scale = Math.min(1, 1600 / Math.max(width, height));
+  canvas.width = Math.max(1, Math.round(width * scale));
+  canvas.height = Math.max(1, Math.round(height * scale));
+}
+
 export function showMarks(holder, answer, whole) {
   for (const old of holder.querySelectorAll(".mark")) old.remove();
+  const count = whole ? 0 : answer.faces.length;
+  holder.querySelector("canvas").setAttribute("aria-label",
+    `Your photograph${count ? `; ${count} ${count === 1 ? "face is" : "faces are"} boxed` : ""}`);
   if (whole) return;
   const clip = (value) => Math.min(1, Math.max(0, value));
   answer.faces.forEach((face, k) => {
@@ -54,25 +63,40 @@ export function showMarks(holder, answer, whole) {
   });
 }
 
-function agePlot(age) {
-  const width = 520, height = 110, base = 88, last = age.distribution.length - 1;
-  const x = (year) => 8 + (Math.min(Math.max(year, 0), last) / last) * (width - 16);
-  const peak = Math.max(...age.distribution);
-  const y = (share) => base - (share / peak) * 78;
-  const plot = shape("svg", { viewBox: `0 0 ${width} ${height}`, class: "plot", role: "img",
-    "aria-label": `Distribution over ages: most probable ${age.distribution.indexOf(peak)}, ` +
-      `80 percent between ${years(age.low)} and ${years(age.high)} years` });
+// A distribution over the years on [0, width] x [0, base]; the scale is the same for every plot.
+function curve(age, width, base, margin) {
+  const last = age.distribution.length - 1, peak = Math.max(...age.distribution);
+  const x = (year) => margin + (Math.min(Math.max(year, 0), last) / last) * (width - 2 * margin);
+  const y = (share) => base - (share / peak) * (base - 8);
   const points = age.distribution.map((share, year) => `${x(year).toFixed(1)},${y(share).toFixed(1)}`);
-  plot.append(
-    shape("rect", { class: "band", x: x(age.low), y: 8, height: base - 8,
+  const parts = [
+    shape("rect", { class: "band", x: x(age.low), y: 4, height: base - 4,
       width: Math.max(1, x(age.high) - x(age.low)) }),
     shape("polygon", { class: "curve", points: `${x(0)},${base} ${points.join(" ")} ${x(last)},${base}` }),
-    shape("line", { class: "mean", x1: x(age.mean), x2: x(age.mean), y1: 8, y2: base }),
-    shape("line", { class: "axis", x1: 8, x2: width - 8, y1: base, y2: base }));
+    shape("line", { class: "mean", x1: x(age.mean), x2: x(age.mean), y1: 4, y2: base }),
+    shape("line", { class: "axis", x1: margin, x2: width - margin, y1: base, y2: base })];
+  return { x, last, parts };
+}
+
+function agePlot(age) {
+  const width = 520, height = 110, base = 88;
+  const mode = age.distribution.indexOf(Math.max(...age.distribution));
+  const plot = shape("svg", { viewBox: `0 0 ${width} ${height}`, class: "plot", role: "img",
+    "aria-label": `Distribution over ages: most probable ${mode}, ` +
+      `80 percent between ${years(age.low)} and ${years(age.high)} years` });
+  const { x, last, parts } = curve(age, width, base, 8);
+  plot.append(...parts);
   for (let year = 0; year <= last; year += 20) {
     const anchor = year === 0 ? "start" : "middle";
     plot.append(shape("text", { x: x(year), y: base + 16, "text-anchor": anchor }, String(year)));
   }
+  plot.append(shape("text", { x: width - 8, y: base + 16, "text-anchor": "end" }, "years"));
+  return plot;
+}
+
+function smallPlot(age) {
+  const plot = shape("svg", { viewBox: "0 0 120 40", class: "plot", "aria-hidden": "true" });
+  plot.append(...curve(age, 120, 38, 1).parts);
   return plot;
 }
 
@@ -89,60 +113,89 @@ function bars(name, shares) {
   return element("table", { className: "bars" }, caption, element("tbody", {}, ...rows));
 }
 
-function heatMap(face, number) {
+function heatMap(face, k, changed) {
   const maps = face.heat_maps ?? {};
   if (!Object.keys(maps).length) {
     return element("p", { className: "fine" },
       "Grad-CAM finds no place in this face that speaks for the answers.");
   }
-  const heat = element("img", { alt: "" });
+  const choice = heatChoice(k), stack = heatStack(face);
+  stack.firstChild.alt = `Face ${k + 1} as the network sees it, with a heat-map over it`;
   const select = element("select", {}, ...Object.entries(TASKS).map(([task, label]) =>
     element("option", { value: task, disabled: !maps[task] },
       maps[task] ? label : `${label} (no evidence found)`)));
   const slider = element("input", { type: "range", min: "0", max: "100", step: "5" });
   const update = () => {
-    heat.src = maps[select.value];
-    heat.style.opacity = slider.value / 100;
     slider.setAttribute("aria-valuetext", `${slider.value} percent`);
-    Object.assign(heatChoice, { task: select.value, strength: slider.value / 100 });
+    Object.assign(choice, { task: select.value, strength: slider.value / 100 });
+    paint(stack, face, choice);
+    changed();
   };
-  select.value = maps[heatChoice.task] ? heatChoice.task : Object.keys(maps)[0];
-  slider.value = Math.round(heatChoice.strength * 100);
+  select.value = maps[choice.task] ? choice.task : Object.keys(maps)[0];
+  slider.value = Math.round(choice.strength * 100);
   select.addEventListener("change", update);
   slider.addEventListener("input", update);
   update();
-  const crop = element("img", { src: face.crop,
-    alt: `Face ${number} as the network sees it, with a heat-map over it` });
   return element("div", {}, element("h4", {}, "Where the evidence lies (Grad-CAM)"),
-    element("div", { className: "heat" },
-      element("div", { className: "heat-stack" }, crop, heat),
+    element("div", { className: "heat" }, stack,
       element("div", { className: "heat-controls" },
         element("label", {}, "Evidence for", select),
         element("label", {}, "Strength of the heat-map", slider))));
 }
 
-function compare(models, answers, k) {
-  if (models.length < 2) return "";
-  const rows = models.map((model) => {
-    const face = answers.get(model.name)?.faces[k];
-    const cells = face ? [
-      `${years(face.age.mean)} (${years(face.age.low)}–${years(face.age.high)})`,
-      ...[face.gender, face.ethnicity].map((shares) => {
-        const [label, share] = best(shares);
-        return `${label} ${percent(share)}`;
-      })] : ["…", "…", "…"];
-    return element("tr", {}, element("th", { scope: "row" }, model.label),
-      ...cells.map((text) => element("td", {}, text)));
+function heatChoice(k) {
+  heatChoices[k] ??= { task: "age", strength: 0.7 };
+  return heatChoices[k];
+}
+
+function heatStack(face) {
+  return element("div", { className: "heat-stack" },
+    element("img", { src: face.crop, alt: "" }), element("img", { alt: "" }));
+}
+
+function paint(stack, face, choice) {
+  const map = face.heat_maps?.[choice.task];
+  stack.lastChild.hidden = !map;
+  if (map) stack.lastChild.src = map;
+  stack.lastChild.style.opacity = choice.strength;
+}
+
+function network(model, answer, k) {
+  const item = element("li", {}, element("h5", {}, model.label));
+  const face = answer?.faces?.[k];
+  if (!face) {
+    item.append(element("p", {}, answer ? "gave no answer" : "is being asked …"));
+    return item;
+  }
+  const stack = heatStack(face);
+  item.repaint = () => paint(stack, face, heatChoice(k));
+  item.repaint();
+  const shares = [face.gender, face.ethnicity].map((all) => {
+    const [label, share] = best(all);
+    return element("p", {}, `${label} ${percent(share)}`);
   });
-  const head = ["Network", "Age", "Gender", "Ethnicity"].map((text) =>
-    element("th", { scope: "col" }, text));
-  return element("div", {}, element("h4", {}, "The networks side by side"),
-    element("div", { className: "scroll" }, element("table", { className: "compare" },
-      element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows))));
+  item.append(stack, element("p", {}, element("b", {}, years(face.age.mean)), " years ",
+    element("span", { className: "range" }, `(${years(face.age.low)} to ${years(face.age.high)})`)),
+    smallPlot(face.age), ...shares);
+  return item;
+}
+
+function fillComparison(list, models, answers, k) {
+  list.replaceChildren(...models.map((model) => network(model, answers.get(model.name), k)));
+}
+
+// Draws the comparison of every face again, with the answers that are there by now.
+export function showComparison(holder, models, answers) {
+  for (const list of holder.querySelectorAll(".networks")) {
+    fillComparison(list, models, answers, Number(list.dataset.face));
+  }
 }
 
 function card(face, k, models, answers, label) {
   const number = k + 1;
+  const list = element("ul", { className: "networks" });
+  list.dataset.face = k;
+  const repaint = () => [...list.children].forEach((item) => item.repaint?.());
   const age = element("p", { className: "age-line" }, "about ",
     element("b", {}, years(face.age.mean)), " years, 80 % interval ",
     `${years(face.age.low)} to ${years(face.age.high)}`);
@@ -152,13 +205,17 @@ function card(face, k, models, answers, label) {
     age, agePlot(face.age),
     element("div", { className: "split" }, bars("Gender", face.gender),
       bars("Ethnicity", face.ethnicity)),
-    heatMap(face, number), compare(models, answers, k));
+    heatMap(face, k, repaint));
+  if (models.length > 1) {
+    fillComparison(list, models, answers, k);
+    node.append(element("h4", {}, "The networks side by side ",
+      element("span", { className: "as-labelled" }, LABELLED)), list);
+  }
   node.setAttribute("aria-labelledby", `face-${number}-title`);
   return node;
 }
 
 export function showFaces(holder, answer, models, answers) {
-  if (!answer.faces.length) return;
   const label = models.find((model) => model.name === answer.model)?.label ?? answer.model;
   holder.replaceChildren(...answer.faces.map((face, k) => card(face, k, models, answers, label)));
 }
