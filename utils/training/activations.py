@@ -47,7 +47,7 @@ def cached_activations(
         First part of `utils.backbones.cut`.
     images : uint8 array [n, size, size, 3]
     key : str
-        Fingerprint of the faces.
+        Fingerprint of the pictures.
     batch_size : int
     progress : bool
         Show a progress bar. An interrupted extraction goes on where it stopped.
@@ -57,7 +57,9 @@ def cached_activations(
     float16 array [n, 2, ...]
         Memory-mapped; index 0 of axis 1 is the picture, 1 its mirror image.
     """
-    name = f"{key}|{lower.name}|{lower.output.name}|{lower.input_shape}|{weights_digest(lower)}"
+    # Names that Keras counts up are left out: they depend on what the process did before.
+    seam = f"{lower.layers[-1].name}|{lower.input_shape}|{lower.output_shape}"
+    name = f"{key}|{seam}|{lower.compute_dtype}|{weights_digest(lower)}"
     folder = cache_dir() / f"activations-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     shape = (len(images), 2, *lower.output_shape[1:])
     array, done = _open(folder, shape)
