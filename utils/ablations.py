@@ -30,16 +30,19 @@ class Variant:
         Parameters of `utils.training.RunConfig`, complete but for its defaults.
     minutes : float
         Expected on one core.
+    name : str
+        Of predictions that no run made, such as those of an ensemble.
     """
 
     label: str
     settings: dict = field(default_factory=dict)
     minutes: float = 0.0
+    name: str = ""
 
     @property
     def run(self) -> str:
         """Name of the run folder."""
-        return run_name(self.settings["model"], DEFAULTS | self.settings)
+        return self.name or run_name(self.settings["model"], DEFAULTS | self.settings)
 
     @property
     def tasks(self) -> list[str]:
