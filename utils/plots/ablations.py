@@ -36,21 +36,21 @@ def ablation(table, question, dataset):
     for task, axes in zip(tasks, panels[0], strict=True):
         _panel(axes, rows[rows["task"] == task], names)
         axes.set(title=TASK_LABELS[task], xlabel="years saved" if task == "age" else "points won")
-        axes.locator_params(axis="x", nbins=4)
+        axes.locator_params(axis="x", nbins=3)
     panels[0][0].set_yticks(range(len(names)), [theme.wrap(name, 18) for name in names])
     panels[0][0].set_ylim(len(names) - 0.5, -0.5)
-    handles, labels = _key(panels[0], rows)
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=11)
-    first = table[table["run"] == table["reference_run"]].iloc[0]
-    caption = f"Zero is \u2018{first['variant']}\u2019; right of it is better; 95% interval by "
+    _key(panels[0][-1], rows)
+    first = table.loc[table["run"] == table["reference_run"], "variant"].iloc[0]
+    caption = f"Zero is \u2018{first}\u2019; right of it is better; 95% interval by "
     caption += "bootstrap over duplicate groups"
     caption += ", both on the same faces" if rows["paired"].all() else ""
     if rows["seed_sd"].notna().any():
         caption += "; grey: standard deviation of the reference over seeds"
     judged = rows["split"] == ("val" if (rows["split"] == "val").any() else "test")
-    return theme.finish(
-        figure, _title(rows[judged], question), dataset, caption, int(rows[judged]["n"].max())
-    )
+    counts = rows.groupby("split", sort=False)["n"].max()
+    counts = [f"{n:,} {LOOKS[split][2]}" for split, n in counts.items()]
+    caption += f". {theme.NAMES.get(dataset, dataset)}, n = {' and '.join(counts)} faces"
+    return theme.finish(figure, _title(rows[judged], question, first), dataset, caption)
 
 
 def _panel(axes, rows, names):
@@ -66,19 +66,19 @@ def _panel(axes, rows, names):
         axes.errorbar(part["gain"], place, xerr=np.abs(ends), fmt=mark, ms=7, capsize=3, color=tint)
 
 
-def _key(panels, rows):
-    marks = [LOOKS[split] for split in LOOKS if (rows["split"] == split).any()]
-    handles = [
-        panels[0].plot([], [], mark, color=tint, ms=7)[0] for tint, mark, _ in marks
-    ]  # empty lines, for the legend only
-    return handles, [f"{name} faces" for _, _, name in marks]
+def _key(axes, rows):
+    for split, (tint, mark, name) in LOOKS.items():
+        if (rows["split"] == split).any():
+            axes.plot([], [], mark, color=tint, ms=7, label=f"{name}\nfaces")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=11)
 
 
-def _title(rows, question):
+def _title(rows, question, reference):
     """The largest change of the first task, in words."""
     task = next(task for task in TASKS if (rows["task"] == task).any())
     part = rows[rows["task"] == task].reset_index(drop=True)
     top = part.loc[part["gain"].abs().idxmax()]
     text = question.split(" (")[0]
-    way = f"{TASK_LABELS[task]} {shown(top['value'], top['metric'])} with \u2018{top['variant']}"
-    return f"{text}: {way}\u2019, {shown(top['reference'], top['metric'])} without"
+    name = "age error" if task == "age" else TASK_LABELS[task]
+    way = f"{name} {shown(top['value'], top['metric'])} with \u2018{top['variant']}\u2019"
+    return f"{text}: {way}, {shown(top['reference'], top['metric'])} with \u2018{reference}\u2019"
