@@ -31,9 +31,13 @@ def available(tasks=NEEDED) -> dict[str, Path]:
     for folder in runs.find_runs():
         if (folder / "model.keras").is_file():
             found[folder.name] = folder
-    return {
-        name: path for name, path in found.items() if set(tasks) <= set(describe(path)["tasks"])
-    }
+    return {name: path for name, path in found.items() if set(tasks) <= _outputs(path)}
+
+
+def _outputs(folder: Path) -> set[str]:
+    """Tasks for which a model gives probabilities; an age as one value is none."""
+    about = describe(folder)
+    return set(about["tasks"]) - ({"age"} if about.get("age_loss") == "regression" else set())
 
 
 def describe(folder: Path) -> dict:

@@ -137,7 +137,7 @@ class Step:
 
 def names() -> list[str]:
     """Names of the profiles that exist."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "ablations")
 
 
 def load_profile(name: str | Path) -> Profile:
@@ -313,8 +313,7 @@ def _eda_step(profile: Profile, dataset: str, seed: int) -> Step:
 def run_name(model: str, parameters: dict) -> str:
     """Name of the run folder of a training step.
 
-    The same as ``RunConfig.run``, which needs Keras; a test holds the two equal. Listing a study
-    must not wait for Keras.
+    It is here and not in ``RunConfig``, which needs Keras: listing a study must not wait for it.
     """
     own_tasks = model in _SCRATCH
     parts = [parameters["dataset"], model, parameters["protocol"], str(parameters["input_size"])]
@@ -325,9 +324,19 @@ def run_name(model: str, parameters: dict) -> str:
         parts.append("random")
     if not own_tasks and set(parameters["tasks"]) != set(TASKS):
         parts.append("+".join(parameters["tasks"]))
+    parts += _changes(parameters)
     if parameters["limit"]:
         parts.append(f"n{parameters['limit']}")
     return "-".join(parts)
+
+
+def _changes(parameters: dict) -> list[str]:
+    """What an ablation changes, as parts of a run's name."""
+    look, age = parameters.get("look", "colour"), parameters.get("age_loss", "distribution")
+    parts = [look] if look != "colour" else []
+    parts += [age] if age != "distribution" else []
+    parts += [f"wide{parameters['head_width']}"] if parameters.get("head_width") else []
+    return parts + ([] if parameters.get("mirror", True) else ["nomirror"])
 
 
 def _common(profile: Profile, section, seed: int, changed: dict | None = None) -> dict:

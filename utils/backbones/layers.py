@@ -44,6 +44,32 @@ class Preprocess(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("faces")
+class OrdinalYears(keras.layers.Layer):
+    """From "older than k, given at least k" (logits) to one probability a year.
+
+    The chain of conditional probabilities of CORN (Shi, Cao and Raschka: Deep Neural Networks for
+    Rank-Consistent Ordinal Regression Based on Conditional Probabilities, 2023). The negative
+    logarithm of the true year's probability is CORN's loss of a face, before its average over
+    thresholds.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**(kwargs | {"dtype": "float32"}))
+
+    def call(self, logits):
+        """Return probabilities [n, years] from logits [n, years - 1]."""
+        logits = ops.cast(logits, "float32")
+        none = ops.zeros_like(logits[:, :1])
+        reached = ops.concatenate([none, ops.cumsum(ops.log_sigmoid(logits), axis=-1)], axis=-1)
+        stays = ops.concatenate([ops.log_sigmoid(-logits), none], axis=-1)
+        return ops.exp(reached + stays)
+
+    def compute_output_shape(self, shape):
+        """One year more than logits."""
+        return (*shape[:-1], shape[-1] + 1)
+
+
+@keras.saving.register_keras_serializable("faces")
 class Augment(keras.layers.Layer):
     """Random flip, shift, zoom, rotation, brightness and contrast, in training only.
 

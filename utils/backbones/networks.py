@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from utils.backbones import registry
-from utils.backbones.layers import Preprocess
+from utils.backbones.layers import OrdinalYears, Preprocess
 from utils.datasets.facetable import AGE_BINS, ETHNICITIES, GENDERS, MAX_AGE
 
 TASKS = {
@@ -14,6 +14,8 @@ TASKS = {
     "ethnicity": len(ETHNICITIES),
 }
 FEATURES = "features"  # the layer whose output the `head` protocol caches
+AGE_HEADS = ("distribution", "ordinal", "regression")
+_FRESH = {*TASKS, "hidden", "age_hazards", "age_unit", "age_value"}  # layers without ImageNet
 
 
 def check_tasks(tasks) -> tuple[str, ...]:
@@ -25,17 +27,30 @@ def check_tasks(tasks) -> tuple[str, ...]:
     return tasks
 
 
-def _heads(features, entry, tasks, dropout, seed):
+def _head(x, task: str, age_head: str, width: int):
+    """Name and tensor of one output; in float32 under mixed precision too."""
+    if task == "age" and age_head == "ordinal":
+        # Starts as a chain that lasts for decades: at 0.5 a year nobody would get old.
+        start = keras.initializers.Constant(4.0)
+        chain = layers.Dense(
+            TASKS[task] - 1, dtype="float32", bias_initializer=start, name="age_hazards"
+        )
+        return task, OrdinalYears(name=task)(chain(x))
+    if task == "age" and age_head == "regression":
+        unit = layers.Dense(1, dtype="float32", name="age_unit")(x)
+        # Years about a plausible mean and spread, so that small weights suffice.
+        return "age_value", layers.Rescaling(20.0, 35.0, dtype="float32", name="age_value")(unit)
+    classes = max(TASKS[task], width)
+    return task, layers.Dense(classes, activation="softmax", dtype="float32", name=task)(x)
+
+
+def _heads(features, entry, tasks, dropout, seed, age_head, width):
     x = features
     if entry.hidden:
         x = layers.Dropout(dropout, seed=seed, name="dropout_features")(x)
         x = layers.Dense(entry.hidden, activation="relu", name="hidden")(x)
     x = layers.Dropout(dropout, seed=seed + 1, name="dropout")(x)
-    # Softmax and losses in float32 under mixed precision too.
-    return {
-        task: layers.Dense(TASKS[task], activation="softmax", dtype="float32", name=task)(x)
-        for task in tasks
-    }
+    return dict(_head(x, task, age_head, width) for task in tasks)
 
 
 def _set_momentum(network: keras.Model, momentum: float) -> None:
@@ -54,6 +69,8 @@ def build_network(
     dropout: float = 0.3,
     momentum: float = 0.9,
     seed: int = 129,
+    age_head: str = "distribution",
+    head_width: int = 0,
 ) -> keras.Model:
     """Build a backbone with its heads as one flat model.
 
@@ -73,6 +90,11 @@ def build_network(
         Of all batch normalisations.
     seed : int
         Initialisation and dropout.
+    age_head : {"distribution", "ordinal", "regression"}
+        A softmax over years, a chain of thresholds (see `OrdinalYears`), or one value in years,
+        whose output is called ``age_value``.
+    head_width : int
+        Outputs of every softmax at least; those beyond a task's classes have no meaning.
 
     Returns
     -------
@@ -94,7 +116,10 @@ def build_network(
     maps = entry.build(Preprocess(entry.preprocessing, name="preprocess")(images))
     pool = layers.GlobalAveragePooling2D if entry.pooling == "avg" else layers.Flatten
     features = pool(name=FEATURES)(maps)
-    network = keras.Model(images, _heads(features, entry, tasks, dropout, seed), name=name)
+    if age_head not in AGE_HEADS:
+        raise ValueError(f"age_head {age_head!r} is unknown; expected one of {AGE_HEADS}")
+    heads = _heads(features, entry, tasks, dropout, seed, age_head, head_width)
+    network = keras.Model(images, heads, name=name)
     if weights == "imagenet":
         _copy_imagenet(entry, input_size, network)
     _set_momentum(network, momentum)
@@ -107,7 +132,7 @@ def _copy_imagenet(entry, input_size: int, network: keras.Model) -> None:
     bare = keras.Model(bare_input, entry.build(bare_input), name=entry.name)
     registry.load_imagenet(entry, bare)
     values = bare.get_weights()
-    own = [layer for layer in network.layers if layer.name not in TASKS and layer.name != "hidden"]
+    own = [layer for layer in network.layers if layer.name not in _FRESH]
     variables = [variable for layer in own for variable in layer.weights]
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

@@ -37,11 +37,14 @@ class Prepared:
     images : uint8 array [n, size, size, 3]
     fingerprint : str
         Changes whenever a face, a label, a group or a side of the split changes.
+    pictures : str
+        Changes whenever a picture or their order changes, whatever the labels and the split.
     """
 
     faces: FaceSet
     images: np.ndarray
     fingerprint: str
+    pictures: str
 
     @property
     def table(self) -> pd.DataFrame:
@@ -104,6 +107,7 @@ def prepare(
     limit: int = 0,
     root: Path | None = None,
     progress: bool = True,
+    look: str = "colour",
     **options,
 ) -> Prepared:
     """Load, group, split and decode a data set.
@@ -120,6 +124,8 @@ def prepare(
         Seed of the split.
     limit : int
         Use only that many faces, chosen by a hash of their names; 0 for all.
+    look : {"colour", "grey", "colour48", "grey48"}
+        See `utils.datasets.imagecache.look_of`.
     **options
         Passed to the loader.
     """
@@ -127,13 +133,19 @@ def prepare(
     from utils.datasets.imagecache import load_images
 
     # All pictures are decoded, also under a limit: the cache serves every later run.
-    decoded, images = load_images(faces, size, progress=progress)
+    decoded, images = load_images(faces, size, progress=progress, look=look)
     chosen = with_splits(decoded, split, seed, limit, progress)
     rows = pd.Index(decoded.table["image"]).get_indexer(chosen.table["image"])
     if len(rows) != len(decoded) or (rows != np.arange(len(rows))).any():
         images = images[rows]
-    text = chosen.table.to_csv(index=False)
-    return Prepared(chosen, images, hashlib.sha256(text.encode()).hexdigest()[:16])
+    suffix = "" if look == "colour" else look
+    table = chosen.table.to_csv(index=False) + suffix
+    pictures = "\n".join([name, str(root), str(options), suffix, *chosen.table["image"]])
+    return Prepared(chosen, images, *map(_digest, (table, pictures)))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 __all__ = ["LOADERS", "DataError", "FaceSet", "Prepared", "load", "prepare", "with_splits"]

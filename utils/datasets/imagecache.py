@@ -15,17 +15,45 @@ from utils.files import locked, read_json, write_aside, write_json
 from utils.paths import cache_dir
 
 DECODER = "pillow-bilinear-1"  # change when the pixels would change: old caches are left alone
+# What is taken from a picture before it is resized: its colour, its detail.
+LOOKS = ("colour", "grey", "colour48", "grey48")
 
 
-def _key(faces: FaceSet, size: int) -> str:
+def _key(faces: FaceSet, size: int, look: str) -> str:
     parts = [DECODER, str(size), faces.name, str(faces.root), *faces.table["image"]]
+    parts += [] if look == "colour" else [look]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _decode(faces: FaceSet, image: str, size: int, out: np.ndarray) -> str | None:
+def look_of(picture: Image.Image, look: str) -> Image.Image:
+    """Take colour, detail or both from a picture.
+
+    Parameters
+    ----------
+    picture : PIL.Image
+        RGB.
+    look : {"colour", "grey", "colour48", "grey48"}
+        ``grey``: three equal channels. ``48``: shrunk to 48 x 48 pixels.
+
+    Returns
+    -------
+    PIL.Image
+        RGB.
+
+    Examples
+    --------
+    >>> look_of(Image.new("RGB", (200, 200), "red"), "grey48").getpixel((0, 0))
+    (76, 76, 76)
+    """
+    if look.startswith("grey"):
+        picture = picture.convert("L").convert("RGB")
+    return picture.resize((48, 48), Image.Resampling.BILINEAR) if "48" in look else picture
+
+
+def _decode(faces: FaceSet, image: str, size: int, look: str, out: np.ndarray) -> str | None:
     """Decode one picture into `out`; return the reason if it cannot be read."""
     try:
-        picture = faces.read(image)
+        picture = look_of(faces.read(image), look)
     except DataError as error:
         return str(error)
     if picture.size != (size, size):
@@ -45,7 +73,9 @@ def _check_disk(path: Path, needed: int) -> None:
         )
 
 
-def _build(faces: FaceSet, size: int, folder: Path, workers: int, progress: bool) -> None:
+def _build(
+    faces: FaceSet, size: int, look: str, folder: Path, workers: int, progress: bool
+) -> None:
     names = faces.table["image"].tolist()
     shape = (len(names), size, size, 3)
     _check_disk(folder.parent, int(np.prod(shape, dtype=np.int64)) + 10_000_000)
@@ -53,7 +83,9 @@ def _build(faces: FaceSet, size: int, folder: Path, workers: int, progress: bool
         aside.mkdir()
         images = np.lib.format.open_memmap(aside / "images.npy", "w+", np.uint8, shape)
         with ThreadPoolExecutor(max_workers=workers) as pool:
-            done = pool.map(lambda k: _decode(faces, names[k], size, images[k]), range(len(names)))
+            done = pool.map(
+                lambda k: _decode(faces, names[k], size, look, images[k]), range(len(names))
+            )
             bar = tqdm(
                 done,
                 total=len(names),
@@ -79,7 +111,7 @@ def _is_whole(folder: Path, n: int, size: int) -> bool:
 
 
 def load_images(
-    faces: FaceSet, size: int, workers: int = 4, progress: bool = True
+    faces: FaceSet, size: int, workers: int = 4, progress: bool = True, look: str = "colour"
 ) -> tuple[FaceSet, np.ndarray]:
     """Return the pictures as an array, from the cache or by decoding them now.
 
@@ -92,6 +124,8 @@ def load_images(
         Decoding threads.
     progress : bool
         Show a progress bar.
+    look : str
+        See `look_of`.
 
     Returns
     -------
@@ -107,11 +141,13 @@ def load_images(
     """
     if not 16 <= size <= 1024:
         raise ValueError(f"image size {size} px is not usable; expected 16 to 1024")
-    folder = cache_dir() / f"images-{faces.name}-{size}-{_key(faces, size)}"
+    if look not in LOOKS:
+        raise ValueError(f"look {look!r} is unknown; expected one of {LOOKS}")
+    folder = cache_dir() / f"images-{faces.name}-{size}-{_key(faces, size, look)}"
     with locked(folder):
         if not _is_whole(folder, len(faces), size):
             shutil.rmtree(folder, ignore_errors=True)
-            _build(faces, size, folder, workers, progress)
+            _build(faces, size, look, folder, workers, progress)
     images = np.load(folder / "images.npy", mmap_mode="r")
     bad = pd.read_csv(folder / "unreadable.csv", dtype=str)
     if len(bad):

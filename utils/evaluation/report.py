@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from utils.ablations import load_plan
 from utils.datasets.facetable import DataError
-from utils.evaluation import calibration, leakage, noise, pairwise, subgroups, tables
+from utils.evaluation import ablations, calibration, leakage, noise, pairwise, subgroups, tables
 from utils.evaluation.bootstrap import Resamples, groups_of
 from utils.evaluation.columns import CLASSES, HEADLINE, TASKS, part, tasks_of
 from utils.evaluation.findings import findings, winner
 from utils.evaluation.references import references
 from utils.files import write_aside, write_json
+from utils.plots import ablations as ablation_plots
 from utils.plots import results as run_plots
 from utils.plots import study as study_plots
 
@@ -62,10 +64,14 @@ def build(study, resamples=2000, seed=129, progress=None):
         report.left_out.append(("all", "the study holds no predictions with test faces"))
         return report
     report.tables["metrics"] = scored
-    report.tables["seeds"] = tables.seeds_table(scored)
     report.tables["references"] = references()
     if len(study.results):
         report.tables["results"] = tables.with_intervals(study.results, scored)
+    say("ablations")
+    _ablations(report, study, resamples, seed)
+    study = tables.comparable(study)
+    scored = scored[scored["run"].isin(list(study.predictions))]
+    report.tables["seeds"] = tables.seeds_table(scored)
     for dataset in dict.fromkeys(scored["dataset"]):
         say(f"{dataset}: comparison and pairs")
         _compared(report, study, scored, dataset, resamples, seed)
@@ -76,6 +82,20 @@ def build(study, resamples=2000, seed=129, progress=None):
         report.left_out.append((name, "no run allows this table"))
         del report.tables[name]
     return report
+
+
+def _ablations(report, study, resamples, seed):
+    """What each choice is worth: a table, a figure and a sentence for each."""
+    plan = load_plan()
+    table, questions, missing = ablations.ablations(study, plan, resamples, seed)
+    name = f"{plan.dataset}_ablation"
+    report.tables[f"{name}s"] = table
+    report.tables[f"{name}_sentences"] = ablations.sentences(table, questions)
+    for one, question in questions.items():
+        rows = table[table["ablation"] == one]
+        report.draw(f"{name}_{one}", ablation_plots.ablation, rows, question, plan.dataset)
+    if (tables.run_table(study)["dataset"] == plan.dataset).any():
+        report.left_out += missing
 
 
 def _compared(report, study, scored, dataset, resamples, seed):

@@ -1,6 +1,7 @@
 """The tables of the report, from a study loaded by `utils.runs.load_study`."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -89,6 +90,26 @@ def run_table(study):
         "system",
     ]
     return pd.DataFrame(rows, columns=columns)
+
+
+def comparable(study):
+    """The study without the runs that only an ablation shows.
+
+    Parameters
+    ----------
+    study : utils.runs.Study
+
+    Returns
+    -------
+    utils.runs.Study
+        Without those whose config says ``study: ablation``.
+    """
+    odd = {run for run, config in study.configs.items() if config.get("study") == "ablation"}
+    held = {
+        name: {run: value for run, value in getattr(study, name).items() if run not in odd}
+        for name in ("predictions", "histories", "configs", "costs")
+    }
+    return replace(study, results=study.results[~study.results["run"].isin(odd)], **held)
 
 
 def run_label(row):

@@ -48,7 +48,7 @@ def cached_activations(
         First part of `utils.backbones.cut`.
     images : uint8 array [n, size, size, 3]
     key : str
-        Fingerprint of the faces.
+        Fingerprint of the pictures.
     batch_size : int
     progress : bool
         Show a progress bar. An interrupted extraction goes on where it stopped.

@@ -9,6 +9,9 @@ import keras
 
 from utils.backbones.networks import TASKS, check_tasks
 from utils.backbones.registry import BACKBONES
+from utils.datasets.imagecache import LOOKS
+from utils.profiles import run_name
+from utils.training.losses import AGE_LOSSES
 
 PROTOCOLS = ("head", "partial", "finetune", "scratch", "regress")
 SCRATCH_MODELS = {"scratch": "scratch_cnn", "regress": "wiki_cnn"}
@@ -52,6 +55,18 @@ class RunConfig:
         Which profile asked for the run.
     dataset_options : dict
         Passed to the loader.
+    age_loss : {"distribution", "class", "ordinal", "regression"}
+        Age as a distribution over years with a Gaussian target and its mean's error; as classes;
+        as a chain of thresholds (CORN); as one value.
+    look : {"colour", "grey", "colour48", "grey48"}
+        What is left of each picture: without its colour, or shrunk to 48 pixels first.
+    mirror : bool
+        Average each prediction over picture and mirror image. False re-uses the network of the
+        same run with True.
+    head_width : int
+        Outputs of each softmax at least, as a 1000-way ImageNet head has; 0: one for each class.
+    study : str
+        ``ablation``: left out of the comparison, shown in a section of its own.
     """
 
     dataset: str = "synthetic"
@@ -72,6 +87,11 @@ class RunConfig:
     phases: list[dict] = field(default_factory=list)
     profile: str = ""
     dataset_options: dict = field(default_factory=dict)
+    age_loss: str = "distribution"
+    look: str = "colour"
+    mirror: bool = True
+    head_width: int = 0
+    study: str = ""
 
     def __post_init__(self):
         """Check every value; papermill passes on whatever was typed."""
@@ -87,10 +107,7 @@ class RunConfig:
                 f"backbone {self.model!r} is unknown; expected one of {list(BACKBONES)}"
             )
         self.tasks = list(check_tasks(self.tasks))
-        if self.precision not in ("auto", "float32", "mixed_bfloat16"):
-            raise ValueError(
-                f"precision {self.precision!r} is unknown; expected auto, float32 or mixed_bfloat16"
-            )
+        self._check_choices()
         if self.epochs < 1 or self.input_size < 32:
             raise ValueError(
                 f"epochs={self.epochs} and input_size={self.input_size}: expected "
@@ -100,6 +117,25 @@ class RunConfig:
             self.epochs = sum(phase["epochs"] for phase in self.phases)
         if self.batch_size == 0:
             self.batch_size = 64 if has_gpu() else 32
+
+    def _check_choices(self):
+        choices = {
+            "precision": ("auto", "float32", "mixed_bfloat16"),
+            "age_loss": AGE_LOSSES,
+            "look": LOOKS,
+            "study": ("", "ablation"),
+        }
+        for name, expected in choices.items():
+            if getattr(self, name) not in expected:
+                raise ValueError(
+                    f"{name} {getattr(self, name)!r} is unknown; expected one of {expected}"
+                )
+        own_heads = self.age_loss != "distribution" or self.head_width
+        if self.head_width < 0 or (own_heads and self.protocol in SCRATCH_MODELS):
+            raise ValueError(
+                f"age_loss={self.age_loss!r}, head_width={self.head_width} with protocol "
+                f"{self.protocol}: expected a width of at least 0, and a backbone's protocol"
+            )
 
     def _check_types(self):
         for item in fields(self):
@@ -116,16 +152,7 @@ class RunConfig:
     @property
     def run(self) -> str:
         """Name of the run folder."""
-        parts = [self.dataset, self.model, self.protocol, str(self.input_size), f"seed{self.seed}"]
-        if self.split != "group":
-            parts.append(self.split)
-        if self.weights == "none" and self.protocol not in SCRATCH_MODELS:
-            parts.append("random")
-        if self.protocol not in SCRATCH_MODELS and set(self.tasks) != set(TASKS):
-            parts.append("+".join(self.tasks))
-        if self.limit:
-            parts.append(f"n{self.limit}")
-        return "-".join(parts)
+        return run_name(self.model, asdict(self))
 
     def to_dict(self) -> dict:
         """All parameters, with the run's name first."""

@@ -55,7 +55,7 @@ def _step(config: RunConfig, repeats: int) -> float:
     outputs = list(network.output)
     labels = {name: random.integers(0, 2, n).astype("int32") for name in outputs}
     labels |= {name: labels[name].astype("float32") for name in outputs if name.startswith("age")}
-    fitted.compile(optimizer_of(config, 100), **losses_and_metrics(outputs))
+    fitted.compile(optimizer_of(config, 100), **losses_and_metrics(outputs, config.age_loss))
     return _median_seconds(lambda: fitted.train_on_batch(inputs, labels), repeats)
 
 

@@ -27,6 +27,8 @@ class AgeDistributionLoss(keras.losses.Loss):
         Standard deviation of the Gaussian target in years; 0 for a single year.
     weight : float
         Weight of the absolute error of the expected age in years.
+    floor : float
+        Smallest probability that is told apart from none; below it a face teaches nothing.
 
     References
     ----------
@@ -34,9 +36,9 @@ class AgeDistributionLoss(keras.losses.Loss):
     Estimation Using Expectation of Label Distribution Learning, IJCAI 2018.
     """
 
-    def __init__(self, sigma=2.0, weight=0.2, name="age_distribution", **kwargs):
+    def __init__(self, sigma=2.0, weight=0.2, floor=1e-8, name="age_distribution", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.sigma, self.weight = sigma, weight
+        self.sigma, self.weight, self.floor = sigma, weight, floor
 
     def call(self, y_true, y_pred):
         """Return the loss of each face; `y_true` in years [n] or [n, 1]."""
@@ -46,12 +48,13 @@ class AgeDistributionLoss(keras.losses.Loss):
             target = ops.softmax(-((years - true) ** 2) / (2 * self.sigma**2), axis=-1)
         else:
             target = ops.one_hot(ops.cast(ops.round(true[:, 0]), "int32"), y_pred.shape[-1])
-        entropy = -ops.sum(target * ops.log(ops.maximum(y_pred, 1e-8)), axis=-1)
+        entropy = -ops.sum(target * ops.log(ops.maximum(y_pred, self.floor)), axis=-1)
         return entropy + self.weight * ops.abs(expected_age(y_pred) - true[:, 0])
 
     def get_config(self):
         """Configuration for saving."""
-        return super().get_config() | {"sigma": self.sigma, "weight": self.weight}
+        own = {"sigma": self.sigma, "weight": self.weight, "floor": self.floor}
+        return super().get_config() | own
 
 
 @keras.saving.register_keras_serializable("faces")
@@ -64,14 +67,33 @@ def mae(y_true, y_pred):
 WEIGHTS = {"age": 1.0, "age_bin": 0.5, "gender": 1.0, "ethnicity": 1.0, "age_value": 1.0}
 
 
-def losses_and_metrics(outputs) -> dict:
-    """Arguments of `keras.Model.compile` for the named outputs."""
-    losses = {"age": AgeDistributionLoss(), "age_value": "mse"}
+AGE_LOSSES = ("distribution", "class", "ordinal", "regression")
+REGRESSION_WEIGHT = 0.2  # of an absolute error in years, as inside the distribution's loss
+
+
+def losses_and_metrics(outputs, age_loss: str = "distribution") -> dict:
+    """Arguments of `keras.Model.compile` for the named outputs.
+
+    Parameters
+    ----------
+    outputs : iterable of str
+    age_loss : {"distribution", "class", "ordinal", "regression"}
+        ``class`` and ``ordinal``: cross-entropy with the true year, whose order only the ordinal
+        head knows. ``regression``: absolute error (the WIKI regressor keeps its squared error).
+    """
+    age = {
+        "class": AgeDistributionLoss(sigma=0.0, weight=0.0),
+        # A chain of thresholds gives tiny probabilities at first, which must teach all the same.
+        "ordinal": AgeDistributionLoss(sigma=0.0, weight=0.0, floor=1e-30),
+    }.get(age_loss, AgeDistributionLoss())
+    years = age_loss == "regression"
+    losses = {"age": age, "age_value": "mae" if years else "mse"}
+    weights = WEIGHTS | ({"age_value": REGRESSION_WEIGHT} if years else {})
     classes = "sparse_categorical_crossentropy"
     return {
         "loss": {name: losses.get(name, classes) for name in outputs},
         "metrics": {name: [mae] if name in losses else ["accuracy"] for name in outputs},
-        "loss_weights": {name: WEIGHTS[name] for name in outputs},
+        "loss_weights": {name: weights[name] for name in outputs},
     }
 
 

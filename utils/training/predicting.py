@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from utils.backbones.networks import TASKS
 from utils.datasets.facetable import AGE_BINS, ETHNICITIES, GENDERS, age_bin
 
 CLASSES = {
@@ -13,7 +14,13 @@ CLASSES = {
 
 
 def predict_average(
-    model, inputs, rows, batch_size: int = 64, variants: bool = False, progress=None
+    model,
+    inputs,
+    rows,
+    batch_size: int = 64,
+    variants: bool = False,
+    progress=None,
+    mirror: bool = True,
 ) -> dict[str, np.ndarray]:
     """Average the outputs over each picture and its mirror image.
 
@@ -26,6 +33,8 @@ def predict_average(
         Rows to predict.
     variants : bool
         Whether axis 1 holds picture and mirror image.
+    mirror : bool
+        False: predict from the picture alone.
 
     Returns
     -------
@@ -36,12 +45,22 @@ def predict_average(
         chosen = rows[start : start + batch_size]
         batch = np.asarray(inputs[chosen])
         pair = (batch[:, 0], batch[:, 1]) if variants else (batch, batch[:, :, ::-1])
-        both = [model.predict_on_batch(np.ascontiguousarray(x)) for x in pair]
-        for name in both[0]:
-            parts.setdefault(name, []).append((both[0][name] + both[1][name]) / 2)
+        pair = pair if mirror else pair[:1]
+        said = [model.predict_on_batch(np.ascontiguousarray(x)) for x in pair]
+        for name in said[0]:
+            parts.setdefault(name, []).append(np.mean([one[name] for one in said], axis=0))
         if progress is not None:
             progress.update(len(chosen))
     return {name: np.concatenate(values).astype("float32") for name, values in parts.items()}
+
+
+def without_surplus(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Drop the outputs beyond a task's classes, which a wide head has."""
+    cut = {task: p[:, : TASKS.get(task, p.shape[1])] for task, p in outputs.items()}
+    return {
+        task: p / p.sum(axis=1, keepdims=True) if p.shape[1] < outputs[task].shape[1] else p
+        for task, p in cut.items()
+    }
 
 
 def age_quantile(probabilities: np.ndarray, share: float) -> np.ndarray:

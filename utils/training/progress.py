@@ -13,7 +13,7 @@ from utils.files import write_aside
 def _named(logs: dict, outputs) -> dict:
     """Log columns ``<task>_<metric>``, which Keras leaves bare when there is one output."""
     if len(outputs) > 1:
-        return dict(logs)
+        return {key.replace("age_value_", "age_"): value for key, value in logs.items()}
     task, named = outputs[0].removesuffix("_value"), {}
     for key, value in logs.items():
         prefix, name = ("val_", key[4:]) if key.startswith("val_") else ("", key)

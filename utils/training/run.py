@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from utils import runs
 from utils.backbones import BACKBONES, build_network, count_flops, cut, scratch_classifier
 from utils.backbones.layers import Augment
-from utils.backbones.networks import FEATURES
+from utils.backbones.networks import AGE_HEADS, FEATURES
 from utils.backbones.scratch import wiki_regressor
 from utils.datasets import Prepared, prepare
 from utils.evaluation.metrics import evaluate
@@ -24,7 +24,7 @@ from utils.training.activations import cached_activations
 from utils.training.batches import Batches
 from utils.training.config import RunConfig, describe_machine, precision_policy
 from utils.training.losses import losses_and_metrics, targets
-from utils.training.predicting import predict_average, predictions_table
+from utils.training.predicting import predict_average, predictions_table, without_surplus
 from utils.training.progress import EpochRecord
 from utils.training.schedules import StepDecay, adamw, warmup_cosine
 
@@ -61,8 +61,15 @@ def build(config: RunConfig) -> keras.Model:
         return scratch_classifier(config.input_size, config.seed)
     if config.protocol == "regress":
         return wiki_regressor(config.input_size, config.seed)
+    age = config.age_loss if config.age_loss in AGE_HEADS else "distribution"
     return build_network(
-        config.model, config.input_size, config.tasks, config.weights, seed=config.seed
+        config.model,
+        config.input_size,
+        config.tasks,
+        config.weights,
+        seed=config.seed,
+        age_head=age,
+        head_width=config.head_width,
     )
 
 
@@ -92,7 +99,7 @@ def trainable(
     lower, fitted = trainable_parts(config, network)
     if lower is None:
         return Trainable(network, fitted, prepared.images, False)
-    inputs = cached_activations(lower, prepared.images, prepared.fingerprint, progress=progress)
+    inputs = cached_activations(lower, prepared.images, prepared.pictures, progress=progress)
     return Trainable(network, fitted, inputs, True)
 
 
@@ -142,7 +149,8 @@ def fit(
                 f"the {split} split holds no face; {len(prepared.table)} faces are "
                 "too few, take at least 100"
             )
-    parts.fitted.compile(optimizer_of(config, len(train)), **losses_and_metrics(outputs))
+    losses = losses_and_metrics(outputs, config.age_loss)
+    parts.fitted.compile(optimizer_of(config, len(train)), **losses)
     record = EpochRecord(folder, train, outputs, config.epochs, progress)
     record.set_model(parts.fitted)
     done = record.resume()
@@ -171,7 +179,8 @@ def _predict(parts: Trainable, prepared: Prepared, progress: bool) -> tuple[pd.D
     model = parts.fitted if parts.variants else parts.network
     outputs = predict_average(model, parts.inputs, rows, INFERENCE_BATCH, parts.variants, bar)
     bar.close()
-    return predictions_table(prepared.table, outputs), _throughput(parts.network, prepared.images)
+    table = predictions_table(prepared.table, without_surplus(outputs))
+    return table, _throughput(parts.network, prepared.images)
 
 
 def _throughput(network: keras.Model, images: np.ndarray, repeats: int = 5) -> float:
@@ -185,7 +194,7 @@ def _throughput(network: keras.Model, images: np.ndarray, repeats: int = 5) -> f
     return round(len(batch) / float(np.median(seconds)), 1)
 
 
-def _result_rows(config: RunConfig, predictions: pd.DataFrame) -> list[dict]:
+def result_rows(config: RunConfig, predictions: pd.DataFrame) -> list[dict]:
     rows = evaluate(predictions, splits=("train", "val", "test"))
     fixed = {
         "run": config.run,
@@ -215,15 +224,49 @@ def _check_same(config: RunConfig, folder: Path) -> None:
     if not (folder / "config.json").is_file():
         return
     stored = read_json(folder / "config.json")
-    # The profile only says who asked; the stored precision is what `auto` came to.
-    wanted = {k: v for k, v in config.to_dict().items() if k not in ("profile", "precision")}
-    other = {k: stored.get(k) for k, v in wanted.items() if stored.get(k) != v}
+    # Profile and study only say who asked; the stored precision is what `auto` came to.
+    silent = ("profile", "study", "precision")
+    wanted = {k: v for k, v in config.to_dict().items() if k not in silent}
+    seen = RunConfig().to_dict() | stored  # older runs lack the newer parameters
+    other = {k: seen[k] for k, v in wanted.items() if seen[k] != v}
     if other:
         asked = {k: wanted[k] for k in other}
         raise ValueError(
             f"{folder.name} exists with {other}, asked for is {asked}; use force to "
             "replace it, or set FACES_WORK_DIR to keep both"
         )
+
+
+def begin(
+    config: RunConfig, folder: Path, progress: bool = True, root: Path | None = None
+) -> Prepared:
+    """Set precision and seed, prepare the faces and write ``config.json``."""
+    keras.mixed_precision.set_global_policy(precision_policy(config))
+    keras.utils.set_random_seed(config.seed)
+    prepared = prepare(
+        config.dataset,
+        config.input_size,
+        config.split,
+        config.split_seed,
+        config.limit,
+        root,
+        progress,
+        config.look,
+        **config.dataset_options,
+    )
+    counts = prepared.table["split"].value_counts()
+    write_json(
+        folder / "config.json",
+        config.to_dict()
+        | {
+            "precision": precision_policy(config),
+            "data_fingerprint": prepared.fingerprint,
+            "code_fingerprint": runs.code_fingerprint(),
+            "label": getattr(BACKBONES.get(config.model), "label", config.model),
+            **{f"n_{split}": int(counts.get(split, 0)) for split in ("train", "val", "test")},
+        },
+    )
+    return prepared
 
 
 def train(
@@ -257,31 +300,12 @@ def train(
     _check_same(config, folder)
     if runs.is_complete(folder):
         return folder
+    if not config.mirror:
+        from utils.training.unmirrored import predict_unmirrored
+
+        return predict_unmirrored(config, progress, root)
     folder.mkdir(parents=True, exist_ok=True)
-    keras.mixed_precision.set_global_policy(precision_policy(config))
-    keras.utils.set_random_seed(config.seed)
-    prepared = prepare(
-        config.dataset,
-        config.input_size,
-        config.split,
-        config.split_seed,
-        config.limit,
-        root,
-        progress,
-        **config.dataset_options,
-    )
-    counts = prepared.table["split"].value_counts()
-    write_json(
-        folder / "config.json",
-        config.to_dict()
-        | {
-            "precision": precision_policy(config),
-            "data_fingerprint": prepared.fingerprint,
-            "code_fingerprint": runs.code_fingerprint(),
-            "label": getattr(BACKBONES.get(config.model), "label", config.model),
-            **{f"n_{split}": int(counts.get(split, 0)) for split in ("train", "val", "test")},
-        },
-    )
+    prepared = begin(config, folder, progress, root)
     network = build(config)
     started = time.perf_counter()
     parts = trainable(config, network, prepared, progress)
@@ -303,7 +327,7 @@ def train(
     )
     write_json(folder / "environment.json", describe_machine())
     _save_float32(network, config, folder)
-    write_json(folder / "metrics.json", {"rows": _result_rows(config, predictions)})
+    write_json(folder / "metrics.json", {"rows": result_rows(config, predictions)})
     for path in folder.glob("*.weights.h5"):
         path.unlink()  # the best weights are in model.keras, the others served only to go on
     return folder
