@@ -8,6 +8,7 @@ import pandas as pd
 
 from utils.evaluation.baselines import trivial_predictions
 from utils.evaluation.bootstrap import Resamples, groups_of, interval, intervals
+from utils.evaluation.columns import part
 from utils.evaluation.metrics import evaluate
 from utils.evaluation.tables import parse_run, run_label, run_table
 
@@ -95,7 +96,12 @@ def _at_home(study, run):
     predictions = study.predictions.get(run)
     if predictions is None:
         return pd.Series(dtype=float)
-    return evaluate(predictions, ("test",)).set_index(["task", "metric"])["value"]
+    values = evaluate(predictions, ("test",)).set_index(["task", "metric"])["value"]
+    test = part(predictions, "test")
+    if "pred_age" in test:
+        right = age_group(test["pred_age"]) == age_group(test["age"])
+        values["age_group", "accuracy"] = float(right[test["age"].notna()].mean())
+    return values
 
 
 def elsewhere(study, resamples=2000, seed=129):
@@ -135,13 +141,12 @@ def readable(table):
     """`elsewhere` as text for a page: headline metrics, one row a run, data set and crop."""
     rows = table[table["metric"].isin(["mae", "accuracy"])]
     shown = []
-    for (dataset, label, cropped), part in rows.groupby(
-        ["dataset", "label", "cropped"], sort=False
-    ):
+    keys = ["dataset", "label", "cropped"]
+    for (dataset, label, cropped), of_one in rows.groupby(keys, sort=False):
         row = {"faces of": dataset, "model": label}
         row["crop"] = "as in training" if cropped else "as it is"
-        row["faces"] = f"{part['n'].max():,}"
-        for one in part.itertuples():
+        row["faces"] = f"{of_one['n'].max():,}"
+        for one in of_one.itertuples():
             title = f"{one.task.replace('_', ' ')} {'MAE' if one.metric == 'mae' else '%'}"
             row[title] = _cell(one)
         shown.append(row)

@@ -35,7 +35,7 @@ def elsewhere(table, dataset):
     panels[0, 0].set_yticks(range(len(models)), [theme.wrap(name, 22) for name in models])
     panels[0, 0].set_ylim(len(models) - 0.4, -0.6)
     handles, names = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper right", ncols=len(names), fontsize=11)
+    figure.legend(handles, names, loc="outside right center", fontsize=11)
     caption = "Pictures as they are, and cut so that the face lies where it lay in training. Bars: "
     caption += "95% interval by bootstrap over duplicate groups; dotted: the best constant answer "
     caption += "on these faces"
@@ -72,12 +72,12 @@ def _title(rows, dataset):
     part, metric = rows[rows["task"] == task], HEADLINES[task]
     best = part.loc[part["value"].idxmin() if metric == "mae" else part["value"].idxmax(), "label"]
     part = part[part["label"] == best].set_index("cropped")
-    text = f"On {theme.NAMES.get(dataset, dataset)}, {best} reaches on {NAMES[task]} "
     words = [
-        f"{shown(part['value'][cropped], metric)} {STYLES[cropped][0]}"
-        for cropped in (False, True)
+        f"{shown(part['value'][cropped], metric)} on {name}"
+        for cropped, name in ((False, "pictures as they are"), (True, "faces cut as in training"))
         if cropped in part.index
     ]
     home = part["in_domain"].iloc[0]
-    home = f", against {shown(home, metric)} at home" if np.isfinite(home) else ""
-    return text + ", ".join(words) + home
+    words += [f"{shown(home, metric)} at home"] if np.isfinite(home) else []
+    what = "age error" if metric == "mae" else f"{NAMES[task]} accuracy"
+    return f"{theme.NAMES.get(dataset, dataset)}, {best}: {what} {', '.join(words)}"
