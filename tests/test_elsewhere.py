@@ -170,7 +170,7 @@ def test_the_test_part_is_limited_by_names(monkeypatch):
     split["split"] = ["test" if k % 2 else "train" for k in range(40)]
     monkeypatch.setattr(transfer, "published_split", lambda name: split)
     monkeypatch.setattr(datasets, "load", lambda name, root=None: _faces(40))
-    ten, all_ = transfer.test_faces("synthetic", 10), transfer.test_faces("synthetic", 0)
+    ten, all_ = transfer.other_faces("synthetic", 10), transfer.other_faces("synthetic", 0)
     assert len(ten) == 10 and len(all_) == 20
     assert set(ten.table["image"]) < set(split.loc[split["split"] == "test", "image"])
     assert (ten.table["split"] == "test").all() and ten.table["group"].str.startswith("g").all()

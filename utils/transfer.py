@@ -33,7 +33,7 @@ MARKS = [f"{axis}{k}" for k in range(5) for axis in "xy"]
 BATCH = 64
 
 
-def test_faces(dataset: str, limit: int = LIMIT, root: Path | None = None) -> FaceSet:
+def other_faces(dataset: str, limit: int = LIMIT, root: Path | None = None) -> FaceSet:
     """Test faces of a data set with their duplicate groups.
 
     Parameters
@@ -176,7 +176,7 @@ def transfer(model: str, dataset: str, study: Path = STUDY, limit: int = LIMIT, 
             f"{model} was trained on {about['dataset']}; the place of its faces is known for "
             f"{list(faces.FRAMES)} only; add it to FRAMES in utils/faces.py"
         )
-    found, written = test_faces(dataset, limit, root), []
+    found, written = other_faces(dataset, limit, root), []
     for ending, places in (("", None), ("-cropped", locate(found))):
         path = Path(study) / "elsewhere" / f"{about.get('run', model)}@{dataset}{ending}.parquet"
         write_predictions(score(network, found, places, frame), path)

@@ -122,8 +122,8 @@ def elsewhere(study, resamples=2000, seed=129):
     """
     runs = run_table(study)
     labels, parts = dict(zip(runs["run"], runs["label"], strict=True)), []
-    for name, faces in study.elsewhere.items():
-        run, dataset, cropped = parse_name(name)
+    for name in sorted(study.elsewhere, key=lambda name: (parse_name(name)[1], *parse_name(name))):
+        faces, (run, dataset, cropped) = study.elsewhere[name], parse_name(name)
         drawn = Resamples(groups_of(faces), resamples, seed)
         table = _scored(faces, drawn).join(
             _at_home(study, run).rename("in_domain"), on=["task", "metric"]
