@@ -134,6 +134,7 @@ class Study:
     predictions, histories : dict from run to DataFrame
     configs, costs : dict from run to dict
     splits : dict from data set to DataFrame with ``image``, ``split`` and ``group``
+    elsewhere : dict from ``run@dataset`` or ``run@dataset-cropped`` to DataFrame
     """
 
     results: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=RESULT_COLUMNS))
@@ -142,6 +143,7 @@ class Study:
     configs: dict[str, dict] = field(default_factory=dict)
     costs: dict[str, dict] = field(default_factory=dict)
     splits: dict[str, pd.DataFrame] = field(default_factory=dict)
+    elsewhere: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def load_study(folder: Path) -> Study:
@@ -151,6 +153,8 @@ def load_study(folder: Path) -> Study:
         study.results = pd.read_csv(folder / "results.csv")
     for path in sorted(folder.glob("predictions/*.parquet")):
         study.predictions[path.stem] = pd.read_parquet(path)
+    for path in sorted(folder.glob("elsewhere/*.parquet")):
+        study.elsewhere[path.stem] = pd.read_parquet(path)
     for run in sorted(folder.glob("runs/*/")):
         if (run / "history.csv").is_file():
             study.histories[run.name] = pd.read_csv(run / "history.csv")

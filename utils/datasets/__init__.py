@@ -75,7 +75,7 @@ def load(name: str, root: Path | None = None, **options) -> FaceSet:
     return loader(root, **options)
 
 
-def _limited(faces: FaceSet, limit: int) -> FaceSet:
+def limited(faces: FaceSet, limit: int) -> FaceSet:
     """A fixed random choice of `limit` whole groups, the same whatever the row order."""
     if not 0 < limit < len(faces):
         return faces
@@ -90,7 +90,7 @@ def with_splits(
     """Find duplicate groups and assign train, val and test."""
     from utils.datasets.duplicates import assign_groups
 
-    faces = _limited(assign_groups(faces, progress=progress), limit)
+    faces = limited(assign_groups(faces, progress=progress), limit)
     published = published_split(faces.name) if seed == 129 else None
     table = faces.table.copy()
     table["split"] = assign_splits(table, seed, split, published)

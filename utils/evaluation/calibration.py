@@ -100,12 +100,15 @@ def calibration(predictions, bins=15, binning="equal-width"):
     -------
     DataFrame
         Columns task, binning, ece, ece_scaled, nll, nll_scaled, temperature, n_val, n. Without
-        validation faces the scaled values are missing: test faces are never fitted on.
+        validation faces the scaled values are missing: test faces are never fitted on. A task
+        whose answers are all 0 or 1 is left out: they say nothing of confidence.
     """
     test, rows = part(predictions, "test"), []
     has_val = (predictions["split"] == "val").any()
     for task in (task for task in tasks_of(test) if task in CLASSES):
         p, labels = _known(test, task)
+        if np.isin(p, (0, 1)).all():
+            continue  # bare answers, without a probability
         row = {
             "task": task,
             "binning": f"{bins} {binning} bins",

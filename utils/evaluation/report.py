@@ -16,10 +16,13 @@ from utils.datasets.facetable import DataError
 from utils.evaluation import ablations, calibration, leakage, noise, pairwise, subgroups, tables
 from utils.evaluation.bootstrap import Resamples, groups_of
 from utils.evaluation.columns import CLASSES, HEADLINE, TASKS, part, tasks_of
+from utils.evaluation.elsewhere import elsewhere
+from utils.evaluation.elsewhere import readable as elsewhere_readable
 from utils.evaluation.findings import findings, winner
 from utils.evaluation.references import references
 from utils.files import write_aside, write_json
 from utils.plots import ablations as ablation_plots
+from utils.plots import elsewhere as elsewhere_plots
 from utils.plots import results as run_plots
 from utils.plots import study as study_plots
 
@@ -78,6 +81,8 @@ def build(study, resamples=2000, seed=129, progress=None):
         say(f"{dataset}: for whom, calibration, labels")
         _examined(report, study, dataset, resamples, seed)
         _leaks(report, study, dataset, resamples, seed)
+    say("elsewhere")
+    _elsewhere(report, study, resamples, seed)
     for name in [name for name, table in report.tables.items() if not len(table)]:
         report.left_out.append((name, "no run allows this table"))
         del report.tables[name]
@@ -103,6 +108,7 @@ def _compared(report, study, scored, dataset, resamples, seed):
     table = tables.comparison(study, scored, dataset)
     report.tables[f"{dataset}_comparison"] = table
     report.tables[f"{dataset}_comparison_readable"] = tables.readable(table)
+    report.tables[f"{dataset}_peers"] = tables.peers(study, dataset)
     report.findings[dataset] = findings(study, table, dataset)
     here = scored[(scored["dataset"] == dataset) & (scored["split_kind"] == "group")]
     runs = tables.run_table(study)
@@ -300,6 +306,15 @@ def _leaks(report, study, dataset, resamples, seed):
                 label = rows["label"].iloc[0].removesuffix(", naive split")
                 title = f"{dataset}_{name}_{run.removeprefix(dataset + '-')}"
                 report.draw(title, study_plots.leakage, rows, dataset, columns, label)
+
+
+def _elsewhere(report, study, resamples, seed):
+    """Runs on other data sets than their own."""
+    table = elsewhere(study, resamples, seed)
+    report.tables["elsewhere"] = table
+    report.tables["elsewhere_readable"] = elsewhere_readable(table)
+    for dataset in dict.fromkeys(table["dataset"]):
+        report.draw(f"elsewhere_{dataset}", elsewhere_plots.elsewhere, table, dataset)
 
 
 def write(report, folder):

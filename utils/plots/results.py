@@ -161,7 +161,7 @@ def metric_bars(rows, dataset, baseline=None, references=()):
             zorder=5,
         )
     _lines(axes, baseline, references)
-    axes.set_yticks(place, rows["label"])
+    axes.set_yticks(place, [theme.wrap(label, 26) for label in rows["label"]])
     lines = (baseline is not None) + sum(1 + (len(text) > 44) for text, _ in references)
     # Empty rows below the bars make room for the legend.
     axes.set_ylim(len(rows) - 0.4 + 0.75 * lines, -0.6)

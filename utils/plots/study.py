@@ -522,7 +522,7 @@ def summary(table, dataset, task, n=None):
             "ci_high": runs[f"{task}_high"],
         }
     )
-    lines = references(dataset, task)
+    lines = references(dataset, task, drawn=True)
     lines = [
         (f"{text}: {shown(value, HEADLINE[task])}", value)
         for text, value in zip(lines["source"], lines["value"], strict=True)
