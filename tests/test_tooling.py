@@ -476,3 +476,14 @@ def test_no_file_of_the_tools_names_a_machine():
 def test_plan_is_json(tmp_path):
     for step in profiles.plan(profiles.load_profile("paper")):
         json.dumps(step.parameters)
+
+
+def test_one_core_gets_two_tensorflow_threads():
+    # With one, a training hung between two epochs: the waiting thread kept the working one out.
+    script = "import os, utils; print(os.environ['TF_NUM_INTEROP_THREADS'])"
+    found = {k: v for k, v in os.environ.items() if k != "TF_NUM_INTEROP_THREADS"}
+    for given, wanted in (({}, max(2, os.cpu_count())), ({"TF_NUM_INTEROP_THREADS": "3"}, 3)):
+        ended = subprocess.run(
+            [sys.executable, "-c", script], env=found | given, cwd=ROOT, capture_output=True
+        )
+        assert int(ended.stdout) == wanted
