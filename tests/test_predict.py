@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from utils import models
+from utils import models, runs
 from utils.datasets.synthetic import draw_face
-from utils.files import write_json
+from utils.files import read_json, write_json
 from utils.predict import main, predict_folder
+from utils.report import model_card
 from utils.training import RunConfig, train
 
 
@@ -84,6 +85,17 @@ def test_a_shipped_model_predicts_as_the_run_did(run, tmp_path, monkeypatch):
     first, second = (models.load(name).predict(images, verbose=0) for name in (run, "small"))
     for task in first:
         np.testing.assert_allclose(first[task], second[task], atol=0.02)
+
+
+def test_a_model_card_holds_the_figures_of_the_run(run, tmp_path, capsys):
+    assert model_card.main([run, "small", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "small" / "README.md").read_text()
+    scores = pd.DataFrame(read_json(runs.runs_dir() / run / "metrics.json")["rows"])
+    row = scores.query("task == 'age' and metric == 'mae' and split == 'test'").iloc[0]
+    assert f"| age | mean absolute error (years) | {row['value']:.2f} [" in text
+    assert "female" in text and "| White" in text and "non-commercial" in text
+    assert model_card.main(["no-such-run"]) == 2
+    assert "no finished run no-such-run" in capsys.readouterr().err
 
 
 def test_weights_that_do_not_fit_are_named(run, tmp_path, monkeypatch):
