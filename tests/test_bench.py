@@ -173,7 +173,7 @@ def test_wrong_options_get_one_clear_error(options, message, capsys):
 def test_the_full_protocol_is_only_run_when_asked_for():
     assert "protocol_full" not in [row.name for row in choose("")]
     assert choose("", "alexnet")[-1].name == "protocol_full"
-    assert sum(row.minutes for row in choose("") if "gpu" not in row.name) <= 25
+    assert sum(row.minutes for row in choose("") if "gpu" not in row.name) <= 21
 
 
 def test_version_changes_with_the_code_that_is_timed(tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ _ROWS = [
         "features once, then the heads",
         25,
         (*_TRAINING, "bench/costs"),
-        minutes=3.5,
+        minutes=3,
     ),
     Row(
         "protocol_full",
@@ -82,7 +82,7 @@ _ROWS = [
         "uint8 image cache and Batches",
         5,
         ("datasets", "training/batches"),
-        minutes=1,
+        minutes=0.7,
     ),
     Row(
         "pipeline_generator",
@@ -92,7 +92,7 @@ _ROWS = [
         "uint8 image cache and Batches",
         5,
         ("datasets", "training/batches"),
-        minutes=1.5,
+        minutes=0.7,
     ),
     Row(
         "features",
@@ -102,7 +102,7 @@ _ROWS = [
         "cached_activations, precision by backbone",
         2,
         _TRAINING,
-        minutes=4,
+        minutes=6,
     ),
     Row(
         "partial",
@@ -144,7 +144,7 @@ _ROWS = [
         ("evaluation", "plots"),
         unit="s",
         lower_is_better=True,
-        minutes=3,
+        minutes=2,
     ),
     Row(
         "memory",
@@ -156,7 +156,7 @@ _ROWS = [
         _TRAINING,
         unit="GB",
         lower_is_better=True,
-        minutes=4,
+        minutes=3,
     ),
     Row(
         "growth",
@@ -171,7 +171,7 @@ _ROWS = [
         minutes=1,
     ),
 ]
-_GPU = {"rooms": (*_TRAINING, "bench/gpu_steps"), "minutes": 5}
+_GPU = {"rooms": (*_TRAINING, "bench/gpu_steps"), "minutes": 2}
 _ROWS += [
     Row(
         "gpu_images",
