@@ -4,7 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from utils.explain.cams import METHODS, batched_gradcam, cam, explain
+from utils.explain.cams import (
+    batched_gradcam,
+    batched_smoothgrad,
+    cam,
+    explain,
+    feature_maps,
+    gradcam_of_features,
+)
 from utils.explain.maps import (
     center_gaussian_maps,
     mean_face,
@@ -14,6 +21,7 @@ from utils.explain.maps import (
     random_maps,
     resize_maps,
 )
+from utils.explain.names import METHODS
 from utils.explain.target import convolution_layers, explain_target
 
 SIZE = 32
@@ -153,8 +161,9 @@ def test_saturated_softmax_and_constant_images_give_no_nan(method, task, recwarn
         model, np.concatenate([flat, noise]), task, "relu2", method, max_maps=4, smooth_samples=2
     )
     assert np.isfinite(maps).all() and maps.min() >= 0 and maps.max() <= 1
-    if method == "gradcam":
-        assert np.isfinite(batched_gradcam(model, flat, task, "relu2")).all()
+    if method in ("gradcam", "smoothgrad"):  # our own versions
+        maps = explain(model, flat, task, method, "relu2")
+        assert np.isfinite(maps).all() and maps.min() >= 0 and maps.max() <= 1
 
 
 def test_bfloat16_model_is_explained_by_a_float32_copy(images):
@@ -280,3 +289,28 @@ def test_controls_and_pictures():
     np.testing.assert_array_equal(overlay(grey, np.zeros((8, 8))), grey)
     assert not np.array_equal(overlay(grey, np.ones((8, 8))), grey)
     np.testing.assert_array_equal(mean_face(np.stack([grey, grey + 10])), grey + 5)
+
+
+@pytest.mark.parametrize("task", ["age", "ethnicity"])
+def test_fast_smoothgrad_equals_tf_keras_vis(model, images, task):
+    options = dict(batch_size=2, seed=4, smooth_samples=3)
+    ours = batched_smoothgrad(model, images, task, "relu2", **options)
+    theirs = cam(model, images, task, "relu2", "smoothgrad", **options)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["age", "ethnicity"])
+def test_gradcam_of_shared_features_equals_gradcam(model, images, task):
+    features = feature_maps(explain_target(model, "gender", "relu2"), images, batch_size=2)
+    target = explain_target(model, task, "relu2")
+    np.testing.assert_allclose(
+        gradcam_of_features(target, features, batch_size=3),
+        batched_gradcam(target, images, task),
+        atol=1e-5,
+    )
+
+
+def test_scorecam_does_not_depend_on_the_batch(model, images):
+    one = cam(model, images[:1], "gender", "relu2", "scorecam", max_maps=3)
+    many = cam(model, images, "gender", "relu2", "scorecam", max_maps=3, batch_size=5)
+    np.testing.assert_allclose(one[0], many[0], atol=1e-5)
