@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from utils.explain.cams import (
     batched_gradcam,
@@ -22,6 +23,7 @@ from utils.explain.maps import (
     resize_maps,
 )
 from utils.explain.names import METHODS
+from utils.explain.placement import cell_grid
 from utils.explain.target import convolution_layers, explain_target
 
 SIZE = 32
@@ -305,7 +307,7 @@ def test_gradcam_of_shared_features_equals_gradcam(model, images, task):
     target = explain_target(model, task, "relu2")
     np.testing.assert_allclose(
         gradcam_of_features(target, features, batch_size=3),
-        batched_gradcam(target, images, task),
+        batched_gradcam(target, images, task, placed=True),
         atol=1e-5,
     )
 
@@ -314,3 +316,49 @@ def test_scorecam_does_not_depend_on_the_batch(model, images):
     one = cam(model, images[:1], "gender", "relu2", "scorecam", max_maps=3)
     many = cam(model, images, "gender", "relu2", "scorecam", max_maps=3, batch_size=5)
     np.testing.assert_allclose(one[0], many[0], atol=1e-5)
+
+
+def test_cells_are_placed_where_they_look():
+    """The gradient of one cell is centred where the grid says."""
+    start = keras.Input((32, 32, 3))
+    x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)))(start)
+    x = keras.layers.Conv2D(2, 3, strides=2, kernel_initializer="ones", name="a")(x)
+    x = keras.layers.MaxPooling2D(2)(x)
+    x = keras.layers.Conv2D(2, 3, padding="same", kernel_initializer="ones", name="b")(x)
+    net = keras.Model(start, x)
+    first, step = cell_grid(net, "b")
+    pictures = tf.random.stateless_uniform((8, 32, 32, 3), (1, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(pictures)
+        value = tf.reduce_sum(net(pictures)[:, 4, 3])
+    share = np.abs(tape.gradient(value, pictures).numpy()).sum(axis=(0, 3))
+    y, x = (np.average(np.arange(32), weights=share.sum(axis=a)) for a in (1, 0))
+    assert y == pytest.approx(first + 4 * step, abs=0.7)
+    assert x == pytest.approx(first + 3 * step, abs=0.7)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "grid"),
+    [
+        ("mobilenetv2", 96, (31, 32)),
+        ("resnet50", 96, (0, 32)),
+        ("vgg19", 96, (7.5, 16)),
+        ("alexnet", 224, (15, 16)),
+    ],
+)
+def test_every_backbone_has_its_grid(name, size, grid):
+    from utils.backbones import get
+
+    backbone, start = get(name), keras.Input((size, size, 3))
+    assert cell_grid(keras.Model(start, backbone.build(start)), backbone.last_conv) == grid
+
+
+def test_placed_maps_of_all_methods_have_their_peak_at_a_cell(model, images):
+    target = explain_target(model, "gender", "relu2")
+    first, step = target.grid
+    cells = {int(round(first + i * step)) for i in range(8)}
+    for method in ("gradcam", "gradcam_pp", "scorecam"):
+        maps = explain(model, images, "gender", method, "relu2")
+        peaks = [np.unravel_index(heat.argmax(), heat.shape) for heat in maps]
+        inner = [(y, x) for y, x in peaks if first < y < 31 and first < x < 31]
+        assert all(y in cells and x in cells for y, x in inner)

@@ -79,9 +79,9 @@ def test_sentences_are_computed(study):
     assert "Alexnet looks for gender on the eyes" in text
     assert "Resnet50 looks for gender on the mouth" in text
     assert "of 8 differences between networks are beyond chance; the largest is the" in text
-    assert "Grad-CAM beats the centred Gaussian on both curves in 1 of 2 cases" in text
-    assert "Score-CAM does not beat the centred Gaussian on both curves in any of 2 cases" in text
-    assert "SmoothGrad fails in 1 of 2 cases" in text and "Grad-CAM passes in all 2" in text
+    assert "Grad-CAM beats the centred Gaussian on both curves (1 of 2 cases)" in text
+    assert "Score-CAM does not beat the centred Gaussian on both curves (0 of 2 cases)" in text
+    assert "SmoothGrad fails in 1 of 2 cases" in text and "Grad-CAM passes in all of 2" in text
     for figure in summary.figures.values():
         figure.canvas.draw()
         assert figure.finding and "UTKFace" in figure.caption

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from utils.explain.maps import center_gaussian_maps, normalise, random_maps, resize_maps
 from utils.explain.names import METHODS
+from utils.explain.placement import place_maps
 from utils.explain.target import Target, batches, checked, explain_target
 
 
@@ -20,7 +21,12 @@ def _gradcam(target, images, score, options):
     from tf_keras_vis.gradcam import Gradcam
 
     return Gradcam(target.net)(
-        score, images, target.layer, seek_penultimate_conv_layer=False, normalize_cam=False
+        score,
+        images,
+        target.layer,
+        seek_penultimate_conv_layer=False,
+        normalize_cam=False,
+        expand_cam=not options["placed"],
     )
 
 
@@ -33,7 +39,12 @@ def _gradcam_pp(target, images, score, options):
         return value - tf.stop_gradient(value)
 
     return GradcamPlusPlus(target.net)(
-        shifted, images, target.layer, seek_penultimate_conv_layer=False, normalize_cam=False
+        shifted,
+        images,
+        target.layer,
+        seek_penultimate_conv_layer=False,
+        normalize_cam=False,
+        expand_cam=not options["placed"],
     )
 
 
@@ -55,6 +66,7 @@ def _scorecam(target, images, score, options):
         seek_penultimate_conv_layer=False,
         max_N=min(options["max_maps"], channels),
         normalize_cam=False,
+        expand_cam=not options["placed"],
     )
 
 
@@ -100,6 +112,7 @@ def cam(
     max_maps=32,
     smooth_samples=20,
     smooth_noise=0.2,
+    placed=False,
 ) -> np.ndarray:
     """Explain one task on some faces with a method of tf-keras-vis.
 
@@ -121,6 +134,9 @@ def cam(
         (default), -1 what makes it younger.
     seed : int
         Seed of SmoothGrad's noise.
+    placed : bool
+        Put the cells of the feature map where they look (`utils.explain.placement`), not, as
+        the library does, from the first to the last pixel.
 
     Returns
     -------
@@ -138,6 +154,7 @@ def cam(
     images = checked(images, target)
     chosen = target.classes(target.logits(images, batch_size), classes)
     options = dict(max_maps=max_maps, smooth_samples=smooth_samples, smooth_noise=smooth_noise)
+    options["placed"] = placed
     if method == "scorecam":
         # The library picks the most variable maps of a batch: of one face, or the cost explodes.
         batch_size = 1
@@ -150,10 +167,19 @@ def cam(
             parts.append(np.asarray(_EXPLAINERS[method](target, part, score, options)))
     finally:
         np.random.set_state(state)
-    return normalise(np.concatenate(parts))
+    maps = np.concatenate(parts)
+    return normalise(_enlarged(target, maps, True) if placed and method != "smoothgrad" else maps)
 
 
-def batched_gradcam(model, images, task, layer=None, classes=None, batch_size=32) -> np.ndarray:
+def _enlarged(target, maps, placed):
+    if placed:
+        return place_maps(maps, target.size, *target.grid)
+    return resize_maps(maps, target.size)
+
+
+def batched_gradcam(
+    model, images, task, layer=None, classes=None, batch_size=32, placed=False
+) -> np.ndarray:
     """Grad-CAM of many faces: the maps of ``cam(..., method="gradcam")``, faster.
 
     One compiled graph gives features, logits and the gradient between them, which stops at the
@@ -169,7 +195,7 @@ def batched_gradcam(model, images, task, layer=None, classes=None, batch_size=32
         step(tf.constant(part), tf.constant(wanted[i * batch_size : i * batch_size + len(part)]))
         for i, part in enumerate(batches(images, batch_size))
     ]
-    return normalise(resize_maps(np.concatenate(parts), target.size))
+    return normalise(_enlarged(target, np.concatenate(parts), placed))
 
 
 PREDICTED = -1  # stands for "the predicted class" inside the compiled step
@@ -222,7 +248,7 @@ def feature_maps(target: Target, images, batch_size=32) -> np.ndarray:
 
 
 def gradcam_of_features(target: Target, features, classes=None, batch_size=256) -> np.ndarray:
-    """`batched_gradcam` from `feature_maps`, so that all tasks share one forward pass.
+    """Placed `batched_gradcam` from `feature_maps`: all tasks share one forward pass.
 
     Parameters
     ----------
@@ -248,7 +274,7 @@ def gradcam_of_features(target: Target, features, classes=None, batch_size=256) 
         step(tf.constant(part), tf.constant(wanted[i * batch_size : i * batch_size + len(part)]))
         for i, part in enumerate(batches(features, batch_size))
     ]
-    return normalise(resize_maps(np.concatenate(parts), target.size))
+    return normalise(_enlarged(target, np.concatenate(parts), True))
 
 
 def batched_smoothgrad(
@@ -274,7 +300,7 @@ def batched_smoothgrad(
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(pictures)
             score = _score(target, target.net(pictures, training=False), classes)
-        return tape.gradient(score, pictures)
+        return tf.abs(tape.gradient(score, pictures))
 
     picture = ("float32", target.net.inputs[0].shape[1:])
     step = target.compiled("saliency", step, picture, ("int32", ()))
@@ -294,7 +320,7 @@ def batched_smoothgrad(
 def explain(
     model, images, task, method, layer=None, classes=None, batch_size=16, seed=129, **options
 ) -> np.ndarray:
-    """Maps by any method or control, the fast way: parameters as for `cam`.
+    """Maps by any method or control, fast and placed where the cells look: see `cam`.
 
     `method` may also be ``random`` or ``center_gaussian``; Grad-CAM and SmoothGrad are the
     batched ones.
@@ -305,10 +331,9 @@ def explain(
     if method == "center_gaussian":
         return center_gaussian_maps(len(images), target.size)
     if method == "gradcam":
-        return batched_gradcam(target, images, task, classes=classes, batch_size=batch_size)
+        return batched_gradcam(target, images, task, None, classes, batch_size, placed=True)
     if method == "smoothgrad":
         smooth = {k: v for k, v in options.items() if k.startswith("smooth_")}
         return batched_smoothgrad(target, images, task, None, classes, batch_size, seed, **smooth)
-    return cam(
-        target, images, task, None, method, classes, batch_size=batch_size, seed=seed, **options
-    )
+    options = options | {"batch_size": batch_size, "seed": seed, "placed": True}
+    return cam(target, images, task, None, method, classes, **options)

@@ -102,6 +102,7 @@ def about_run(view, task, names, settings) -> dict:
         "task": task,
         "dataset": view.config["dataset"],
         "layer": view.target(task).layer,
+        "grid": list(view.target(task).grid),
         "input_size": int(view.config["input_size"]),
         "right": float(select.right(table, task, years=10)[usable].mean()) if usable.any() else 0.0,
         "faces": _digest("\n".join(map(str, names)).encode()),

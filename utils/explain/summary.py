@@ -93,9 +93,11 @@ def where(table, names) -> list[str]:
                 f"{best['ratio']:.1f} times its area)"
             )
         out = own[own["region"].isin(["hair", "background"])].groupby("task")["value"].sum()
+        low, high = (f"{value:.0%}" for value in (out.min(), out.max()))
+        outside = low if low == high else f"{low} to {high}"
         sentences.append(
-            f"{names[run]} looks for {'; '.join(parts)}; {out.min():.0%} to {out.max():.0%} falls "
-            f"outside the face ({int(own['n'].max()):,} faces)."
+            f"{names[run]} looks for {'; '.join(parts)}; {outside} falls outside the face "
+            f"({int(own['n'].max()):,} faces)."
         )
     return sentences
 
@@ -182,11 +184,8 @@ def faithful(gains) -> str:
     for method in [m for m in METHODS if m in counts.index]:
         good, cases = counts.loc[method]
         name = METHOD_LABELS[method]
-        parts.append(
-            f"{name} beats the centred Gaussian on both curves in {good} of {cases} cases"
-            if good
-            else f"{name} does not beat the centred Gaussian on both curves in any of {cases} cases"
-        )
+        verb = "beats" if good else "does not beat"
+        parts.append(f"{name} {verb} the centred Gaussian on both curves ({good} of {cases} cases)")
     faces = " or ".join(str(n) for n in sorted(set(gains["n"]), reverse=True)[:3])
     return (
         f"Deletion and insertion: {'; '.join(parts)} (a case is a network and task; {faces} faces)."
@@ -201,11 +200,14 @@ def randomised(table) -> str:
         own = rows[rows["method"] == method]
         failed = int((own["ci_high"] >= FAILS_ABOVE).sum())
         n = "-".join(f"{v:.0f}" for v in sorted({own["n"].min(), own["n"].max()}))
-        mean = own["value"].mean()
-        verdict = f"fails in {failed} of" if failed else "passes in all"
+        # Nothing but zeros on every face: no map is left at all.
+        gone = int((own[["value", "ci_low", "ci_high"]] == 0).all(axis=1).sum())
+        verdict = f"fails in {failed} of" if failed else "passes in all of"
         parts.append(
             f"{METHOD_LABELS[method]} {verdict} {len(own)} cases "
-            f"(mean rank correlation {mean:.2f}, {n} faces)"
+            f"(mean rank correlation {own['value'].mean():.2f}, {n} faces"
+            + f"; in {gone} no map is left at all)" * bool(gone)
+            + ")" * (not gone)
         )
     if not parts:
         return ""

@@ -7,7 +7,7 @@ from utils.evaluation.columns import TASK_LABELS, TASKS
 from utils.explain.judge import FAILS_ABOVE
 from utils.explain.maps import overlay, resize_maps
 from utils.explain.names import METHOD_LABELS, METHODS
-from utils.explain.regions import REGIONS, region_areas
+from utils.explain.regions import REGIONS, focus, region_areas
 from utils.plots import theme
 
 CONTROL = "center_gaussian"
@@ -25,6 +25,12 @@ def attention_of(table) -> pd.DataFrame:
     rows = rows.assign(region=rows["statistic"].str.removeprefix("attention_"))
     rows["area"] = rows["region"].map(region_areas())
     return rows.assign(ratio=rows["value"] / rows["area"])
+
+
+def _mark(run) -> str:
+    """Mark of a run by what was trained, as in the report's other figures."""
+    parts = run.split("-")
+    return theme.PROTOCOL_MARKERS.get(parts[2] if len(parts) > 2 else "", "o")
 
 
 def attention_figure(table, dataset, names):
@@ -52,7 +58,7 @@ def attention_figure(table, dataset, names):
                 place,
                 own["value"] * 100,
                 ends,
-                fmt="o",
+                fmt=_mark(run),
                 ms=5,
                 capsize=2,
                 color=tint,
@@ -102,7 +108,10 @@ def mean_maps_figure(evidence, face, names):
     for axis, task in zip(axes[0], tasks, strict=True):
         axis.set_title(TASK_LABELS[task], fontsize=12)
     n = max(one.about["counts"]["all"] for one in evidence)
-    title = "Where the networks look on average"
+    places = pd.Series([focus(one.about["attention"]["all"])[0] for one in evidence])
+    top = places.value_counts()
+    title = f"Most attention for its area: {top.index[0]} in {top.iloc[0]} of "
+    title += f"{len(places)} mean maps"
     caption = "Mean Grad-CAM on the mean face; bright: more attention"
     return theme.finish(figure, title, evidence[0].dataset, caption, n)
 
@@ -126,15 +135,16 @@ def methods_figure(table, gains, dataset, names):
                 place = y + (i - (len(own) - 1) / 2) * 0.7 / max(len(own), 2)
                 tint = theme.colour(models[row["run"]], list(models).index(row["run"]))
                 axis.plot([row["ci_low"], row["ci_high"]], [place, place], color=tint, lw=1.5)
-                axis.plot(row["value"], place, "o", ms=4, color=tint)
+                axis.plot(row["value"], place, _mark(row["run"]), ms=4, color=tint)
         axis.set_xlabel(label, fontsize=11)
         axis.tick_params(labelsize=10)
     axes[0].set_yticks(range(len(methods)), [METHOD_LABELS[m] for m in methods], fontsize=11)
     axes[0].set_ylim(len(methods) - 0.5, -0.5)
     for i, run in enumerate(models):
-        axes[2].plot([], [], "o", color=theme.colour(models[run], i), label=names[run])
-    figure.legend(loc="outside upper right", ncols=4, fontsize=10)
+        axes[2].plot([], [], _mark(run), color=theme.colour(models[run], i), label=names[run])
+    figure.legend(loc="outside right upper", fontsize=10)
     both = gains[gains["statistic"].isin(["deletion_auc", "insertion_auc"])]
+    both = both[both["method"].isin(methods)]
     won = both.groupby(["method", "run", "task"])["beats"].all()
     title = f"Both curves beat the centred Gaussian in {int(won.sum())} of {len(won)} cases"
     caption = (
@@ -161,7 +171,7 @@ def true_evidence_figure(table):
                 grey = method not in METHODS
                 tint = theme.GREY if grey else theme.colour(row["model"], runs.index(row["run"]))
                 axis.plot([row["ci_low"], row["ci_high"]], [place, place], color=tint, lw=1.5)
-                axis.plot(row["value"], place, "o", ms=4, color=tint)
+                axis.plot(row["value"], place, _mark(row["run"]), ms=4, color=tint)
         axis.set_title(TASK_LABELS[task], fontsize=12)
         axis.set_xlim(left=0)
         theme.percent(axis, "x")
