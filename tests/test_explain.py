@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from utils.explain.cams import (
     batched_gradcam,
@@ -23,7 +22,7 @@ from utils.explain.maps import (
     resize_maps,
 )
 from utils.explain.names import METHODS
-from utils.explain.placement import cell_grid
+from utils.explain.placement import field_of_view, place_maps
 from utils.explain.target import convolution_layers, explain_target
 
 SIZE = 32
@@ -318,47 +317,26 @@ def test_scorecam_does_not_depend_on_the_batch(model, images):
     np.testing.assert_allclose(one[0], many[0], atol=1e-5)
 
 
-def test_cells_are_placed_where_they_look():
-    """The gradient of one cell is centred where the grid says."""
+def test_field_of_view_of_a_known_network():
+    """A 5 x 5 window with stride 4 sees its own place and no other."""
     start = keras.Input((32, 32, 3))
-    x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)))(start)
-    x = keras.layers.Conv2D(2, 3, strides=2, kernel_initializer="ones", name="a")(x)
-    x = keras.layers.MaxPooling2D(2)(x)
-    x = keras.layers.Conv2D(2, 3, padding="same", kernel_initializer="ones", name="b")(x)
-    net = keras.Model(start, x)
-    first, step = cell_grid(net, "b")
-    pictures = tf.random.stateless_uniform((8, 32, 32, 3), (1, 2))
-    with tf.GradientTape() as tape:
-        tape.watch(pictures)
-        value = tf.reduce_sum(net(pictures)[:, 4, 3])
-    share = np.abs(tape.gradient(value, pictures).numpy()).sum(axis=(0, 3))
-    y, x = (np.average(np.arange(32), weights=share.sum(axis=a)) for a in (1, 0))
-    assert y == pytest.approx(first + 4 * step, abs=0.7)
-    assert x == pytest.approx(first + 3 * step, abs=0.7)
+    x = keras.layers.Conv2D(2, 5, strides=4, name="a")(start)
+    x = keras.layers.Dense(2, name="gender", bias_initializer="ones")(
+        keras.layers.GlobalAveragePooling2D()(x)
+    )
+    target = explain_target(keras.Model(start, {"gender": x}), "gender", "a")
+    field = field_of_view(target, np.zeros((2, 32, 32, 3)))
+    assert field.shape == (7, 2)
+    np.testing.assert_allclose(field[:, 0] * 32, 2.5 + 4 * np.arange(7), atol=0.5)
+    assert (field[:, 1] * 32 < 1.8).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "grid"),
-    [
-        ("mobilenetv2", 96, (31, 32)),
-        ("resnet50", 96, (0, 32)),
-        ("vgg19", 96, (7.5, 16)),
-        ("alexnet", 224, (15, 16)),
-    ],
-)
-def test_every_backbone_has_its_grid(name, size, grid):
-    from utils.backbones import get
-
-    backbone, start = get(name), keras.Input((size, size, 3))
-    assert cell_grid(keras.Model(start, backbone.build(start)), backbone.last_conv) == grid
-
-
-def test_placed_maps_of_all_methods_have_their_peak_at_a_cell(model, images):
-    target = explain_target(model, "gender", "relu2")
-    first, step = target.grid
-    cells = {int(round(first + i * step)) for i in range(8)}
+def test_placed_maps_are_tiles(model, images):
+    """Each cell keeps its value in the middle of its tile, for every method with cells."""
+    raw = np.random.default_rng(0).random((2, 4, 4))
+    np.testing.assert_allclose(place_maps(raw, 20)[:, 2::5, 2::5], raw, atol=1e-12)
     for method in ("gradcam", "gradcam_pp", "scorecam"):
-        maps = explain(model, images, "gender", method, "relu2")
-        peaks = [np.unravel_index(heat.argmax(), heat.shape) for heat in maps]
-        inner = [(y, x) for y, x in peaks if first < y < 31 and first < x < 31]
-        assert all(y in cells and x in cells for y, x in inner)
+        placed = explain(model, images, "gender", method, "relu2")
+        usual = cam(model, images, "gender", "relu2", method)
+        assert placed.shape == usual.shape and not np.allclose(placed, usual)
+        assert np.corrcoef(placed.ravel(), usual.ravel())[0, 1] > 0.7

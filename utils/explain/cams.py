@@ -135,8 +135,8 @@ def cam(
     seed : int
         Seed of SmoothGrad's noise.
     placed : bool
-        Put the cells of the feature map where they look (`utils.explain.placement`), not, as
-        the library does, from the first to the last pixel.
+        Draw the cells of the feature map as equal tiles (`utils.explain.placement`), not, as the
+        library does, from the first to the last pixel.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def cam(
 
 def _enlarged(target, maps, placed):
     if placed:
-        return place_maps(maps, target.size, *target.grid)
+        return place_maps(maps, target.size)
     return resize_maps(maps, target.size)
 
 
@@ -320,7 +320,7 @@ def batched_smoothgrad(
 def explain(
     model, images, task, method, layer=None, classes=None, batch_size=16, seed=129, **options
 ) -> np.ndarray:
-    """Maps by any method or control, fast and placed where the cells look: see `cam`.
+    """Maps by any method or control, fast and placed as tiles: see `cam`.
 
     `method` may also be ``random`` or ``center_gaussian``; Grad-CAM and SmoothGrad are the
     batched ones.

@@ -29,6 +29,7 @@ class Evidence:
     ----------
     about : dict
         run, model, label, task, dataset, layer, input_size, counts (faces in each mean map),
+        field_of_view (centre and spread of what each cell sees: `utils.explain.placement`),
         right (share of the explained predictions that are right; ages: within 10 years) and
         settings (what makes a repetition needless).
     maps : dict

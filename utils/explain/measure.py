@@ -25,6 +25,7 @@ from utils.explain.judge import randomization_similarity
 from utils.explain.localisation import evidence_masks, localisation
 from utils.explain.maps import mean_face, mean_map, resize_maps
 from utils.explain.names import CONTROLS, METHODS, SLOW
+from utils.explain.placement import field_of_view
 from utils.explain.regions import ALIGNED, attention_shares, attention_table
 from utils.explain.sanity import cascade
 from utils.explain.study import common_faces, gradcam_maps
@@ -102,7 +103,6 @@ def about_run(view, task, names, settings) -> dict:
         "task": task,
         "dataset": view.config["dataset"],
         "layer": view.target(task).layer,
-        "grid": list(view.target(task).grid),
         "input_size": int(view.config["input_size"]),
         "right": float(select.right(table, task, years=10)[usable].mean()) if usable.any() else 0.0,
         "faces": _digest("\n".join(map(str, names)).encode()),
@@ -198,6 +198,8 @@ def look(view, task, names, settings) -> tuple[Evidence, np.ndarray]:
     about["attention"] = {
         group: shares.iloc[rows[group]].mean().round(5).to_dict() for group in means
     }
+    view_of = field_of_view(view.target(task), view.images(names[:8]))
+    about["field_of_view"] = view_of.round(4).tolist()
     return Evidence(about, means, shares=shares), heat
 
 
@@ -282,7 +284,9 @@ def finished(view, task, names, settings, folder) -> Evidence | None:
         found = stored.load_evidence(path)
     except ValueError:
         return None
-    same = {k: v for k, v in found.about.items() if k not in ("counts", "attention")}
+    same = {
+        k: v for k, v in found.about.items() if k not in ("counts", "attention", "field_of_view")
+    }
     return found if same == about_run(view, task, names, settings) else None
 
 

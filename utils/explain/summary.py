@@ -47,7 +47,7 @@ def summarise_study(folder) -> Summary:
         evidence = [one for one in found if one.dataset != "synthetic"]
         gains = gains_table(evidence)
         summary.tables |= {"methods": methods_table(real, gains), "gains": gains}
-        summary.sentences += where(real, names) + differences(evidence)
+        summary.sentences += where(real, names) + sharpness(evidence) + differences(evidence)
         summary.sentences += [faithful(gains), randomised(real)]
         _figures(summary, folder, real, gains, evidence, names)
     if drawn.any():
@@ -100,6 +100,22 @@ def where(table, names) -> list[str]:
             f"({int(own['n'].max()):,} faces)."
         )
     return sentences
+
+
+def sharpness(evidence) -> list[str]:
+    """How far one cell of each network's map sees: what is nearer than that is not told apart."""
+    names, parts = unique_labels(evidence), {}
+    for one in evidence:
+        field = np.array(one.about.get("field_of_view", []), float)
+        if len(field) and np.isfinite(field).any():
+            spread, cells = np.nanmean(field[:, 1]), len(field)
+            parts[names[one.run]] = f"{names[one.run]} {spread:.0%} ({cells} x {cells} cells)"
+    if not parts:
+        return []
+    return [
+        "Maps are blunt: a cell sees, as one standard deviation either way in shares of the side, "
+        f"{', '.join(parts.values())}; the eyes and the tip of the nose are 23% apart."
+    ]
 
 
 def differences(evidence) -> list[str]:

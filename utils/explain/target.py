@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from utils.datasets.facetable import MAX_AGE
-from utils.explain.placement import cell_grid
 
 REGRESSIONS = ("age_value",)
 
@@ -56,13 +55,6 @@ class Target:
     def size(self) -> int:
         """Side of the input pictures in pixels."""
         return int(self.net.inputs[0].shape[1])
-
-    @property
-    def grid(self) -> tuple[float, float]:
-        """Centre of the layer's first cell and distance between cells, in pixels."""
-        if "grid" not in self._compiled:
-            self._compiled["grid"] = cell_grid(self.net, self.layer)
-        return self._compiled["grid"]
 
     def scores(self, logits, classes, softmaxed=False):
         """Score to explain, one number a face, as a differentiable tensor [n].
