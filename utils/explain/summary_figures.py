@@ -40,7 +40,7 @@ def attention_figure(table, dataset, names):
     columns = min(len(tasks), 2)
     lines = -(-len(tasks) // columns)
     figure, axes = theme.canvas(
-        lines, columns, height=2.9 * lines + 1.4, width=9, squeeze=False, sharex=True, sharey=True
+        lines, columns, height=2.9 * lines + 1.4, width=10, squeeze=False, sharex=True, sharey=True
     )
     for axis in axes.ravel()[len(tasks) :]:
         axis.set_visible(False)
@@ -69,9 +69,7 @@ def attention_figure(table, dataset, names):
     for axis in axes[:, 0]:
         axis.set_ylabel("attention (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper right", ncols=min(len(labels), 5), fontsize=10
-    )
+    figure.legend(handles, labels, loc="outside right upper", fontsize=10)
     top = rows.groupby("region")["ratio"].mean()
     title = (
         f"Most attention for its area: the {top.idxmax()} ({top.max():.1f} times an even spread)"
