@@ -4,7 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from utils.explain.cams import METHODS, batched_gradcam, cam, explain
+from utils.explain.cams import (
+    batched_gradcam,
+    batched_smoothgrad,
+    cam,
+    explain,
+    feature_maps,
+    gradcam_of_features,
+)
 from utils.explain.maps import (
     center_gaussian_maps,
     mean_face,
@@ -14,6 +21,8 @@ from utils.explain.maps import (
     random_maps,
     resize_maps,
 )
+from utils.explain.names import METHODS
+from utils.explain.placement import field_of_view, place_maps
 from utils.explain.target import convolution_layers, explain_target
 
 SIZE = 32
@@ -153,8 +162,9 @@ def test_saturated_softmax_and_constant_images_give_no_nan(method, task, recwarn
         model, np.concatenate([flat, noise]), task, "relu2", method, max_maps=4, smooth_samples=2
     )
     assert np.isfinite(maps).all() and maps.min() >= 0 and maps.max() <= 1
-    if method == "gradcam":
-        assert np.isfinite(batched_gradcam(model, flat, task, "relu2")).all()
+    if method in ("gradcam", "smoothgrad"):  # our own versions
+        maps = explain(model, flat, task, method, "relu2")
+        assert np.isfinite(maps).all() and maps.min() >= 0 and maps.max() <= 1
 
 
 def test_bfloat16_model_is_explained_by_a_float32_copy(images):
@@ -280,3 +290,53 @@ def test_controls_and_pictures():
     np.testing.assert_array_equal(overlay(grey, np.zeros((8, 8))), grey)
     assert not np.array_equal(overlay(grey, np.ones((8, 8))), grey)
     np.testing.assert_array_equal(mean_face(np.stack([grey, grey + 10])), grey + 5)
+
+
+@pytest.mark.parametrize("task", ["age", "ethnicity"])
+def test_fast_smoothgrad_equals_tf_keras_vis(model, images, task):
+    options = dict(batch_size=2, seed=4, smooth_samples=3)
+    ours = batched_smoothgrad(model, images, task, "relu2", **options)
+    theirs = cam(model, images, task, "relu2", "smoothgrad", **options)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["age", "ethnicity"])
+def test_gradcam_of_shared_features_equals_gradcam(model, images, task):
+    features = feature_maps(explain_target(model, "gender", "relu2"), images, batch_size=2)
+    target = explain_target(model, task, "relu2")
+    np.testing.assert_allclose(
+        gradcam_of_features(target, features, batch_size=3),
+        batched_gradcam(target, images, task, placed=True),
+        atol=1e-5,
+    )
+
+
+def test_scorecam_does_not_depend_on_the_batch(model, images):
+    one = cam(model, images[:1], "gender", "relu2", "scorecam", max_maps=3)
+    many = cam(model, images, "gender", "relu2", "scorecam", max_maps=3, batch_size=5)
+    np.testing.assert_allclose(one[0], many[0], atol=1e-5)
+
+
+def test_field_of_view_of_a_known_network():
+    """A 5 x 5 window with stride 4 sees its own place and no other."""
+    start = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(2, 5, strides=4, name="a")(start)
+    x = keras.layers.Dense(2, name="gender", bias_initializer="ones")(
+        keras.layers.GlobalAveragePooling2D()(x)
+    )
+    target = explain_target(keras.Model(start, {"gender": x}), "gender", "a")
+    field = field_of_view(target, np.zeros((2, 32, 32, 3)))
+    assert field.shape == (7, 2)
+    np.testing.assert_allclose(field[:, 0] * 32, 2.5 + 4 * np.arange(7), atol=0.5)
+    assert (field[:, 1] * 32 < 1.8).all()
+
+
+def test_placed_maps_are_tiles(model, images):
+    """Each cell keeps its value in the middle of its tile, for every method with cells."""
+    raw = np.random.default_rng(0).random((2, 4, 4))
+    np.testing.assert_allclose(place_maps(raw, 20)[:, 2::5, 2::5], raw, atol=1e-12)
+    for method in ("gradcam", "gradcam_pp", "scorecam"):
+        placed = explain(model, images, "gender", method, "relu2")
+        usual = cam(model, images, "gender", "relu2", method)
+        assert placed.shape == usual.shape and not np.allclose(placed, usual)
+        assert np.corrcoef(placed.ravel(), usual.ravel())[0, 1] > 0.7

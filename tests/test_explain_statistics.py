@@ -8,17 +8,17 @@ import pandas as pd
 import pytest
 
 from utils.explain import gallery, select
-from utils.explain.cams import CONTROLS, batched_gradcam, explain
+from utils.explain.cams import batched_gradcam, explain
 from utils.explain.faithfulness import (
-    against_control,
     area_under,
     faithfulness,
     perturbation_curves,
     summarise,
-    verdicts,
 )
+from utils.explain.judge import against_control, randomization_similarity, verdict, verdicts
 from utils.explain.localisation import energy_inside, localisation, pointing_game
 from utils.explain.maps import center_gaussian_maps, random_maps
+from utils.explain.names import CONTROLS
 from utils.explain.regions import (
     REGIONS,
     attention_differences,
@@ -26,7 +26,7 @@ from utils.explain.regions import (
     attention_table,
     region_masks,
 )
-from utils.explain.sanity import cascade, cascade_stages, randomization_similarity, verdict
+from utils.explain.sanity import cascade, cascade_stages
 from utils.explain.table import (
     COLUMNS,
     read_explanations,

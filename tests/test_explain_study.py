@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -9,9 +10,10 @@ import pandas as pd
 import pytest
 
 from utils.datasets.facetable import AGE_BINS, ETHNICITIES, GENDERS
-from utils.explain import pages, select, study
-from utils.explain.cams import METHODS, batched_gradcam
-from utils.explain.table import read_explanations, write_explanations
+from utils.explain import evidence, measure, pages, select, study
+from utils.explain.cams import batched_gradcam
+from utils.explain.names import CONTROLS, METHODS
+from utils.explain.table import read_explanations
 
 SIZE, FACES = 32, 60
 TASKS = {"age": 117, "gender": 2, "ethnicity": 5, "age_bin": 5}
@@ -112,18 +114,13 @@ def test_runs_give_faces_tasks_and_layers(views):
         views[0].images(["x.jpg"])
 
 
-def test_measure_fills_the_table(views, tmp_path):
+SMALL = measure.Settings(n=12, faithful=5, sanity=3, slow=3, steps=3, stages=2, least=3)
+FAST = replace(SMALL, methods=METHODS[:2])
+
+
+def test_measure_fills_the_table(views):
     names = study.common_faces(views, 12)
-    found = study.measure(
-        views[0],
-        "gender",
-        names,
-        n_faithful=5,
-        n_sanity=3,
-        steps=3,
-        methods=METHODS[:2],
-        progress=False,
-    )
+    found = measure.measure(views[0], "gender", names, replace(SMALL, max_maps=2), progress=False)
     have = set(found.table["statistic"])
     assert {
         "deletion_auc",
@@ -136,37 +133,106 @@ def test_measure_fills_the_table(views, tmp_path):
     } <= have
     # The regions are those of UTKFace's crop: drawn faces lie elsewhere.
     assert "attention_eyes" not in have
-    assert {"gradcam", "gradcam_pp", "random", "center_gaussian"} == set(found.table["method"])
+    assert {*METHODS, *CONTROLS} == set(found.table["method"])
     assert found.table[["value", "ci_low", "ci_high"]].notna().all(axis=None)
     assert (found.table["ci_low"] <= found.table["value"] + 1e-9).all()
-    assert found.maps.shape == (12, SIZE, SIZE)
-    write_explanations(tmp_path / "explanations.csv", found.table)
-    assert len(read_explanations(tmp_path / "explanations.csv")) == len(found.table)
+    # Each row says on how many faces it rests.
+    n = found.table[found.table["statistic"] == "deletion_auc"].set_index("method")["n"]
+    assert n["gradcam"] == n["random"] == 5 and n["scorecam"] == n["smoothgrad"] == 3
+    assert len(found.shares) == 12 and found.about["counts"]["all"] == 12
+    assert all(np.isfinite(heat).all() and heat.shape == (32, 32) for heat in found.maps.values())
+    assert {group.split(":")[0] for group in found.maps} >= {"all", "gender", "class"}
     for page in (pages.faithfulness_page, pages.sanity_page):
-        figure, sentences = page(views[0], "gender", found)
+        figure, sentences = page(found)
         figure.canvas.draw()
         assert sentences and "synthetic" in figure.finding
     assert len(pages.summary_table(found.table))
     assert "Grad-CAM" in pages.best_method(found.table)
 
 
+def test_measuring_goes_on_where_it_stopped(views, tmp_path, monkeypatch):
+    out = tmp_path / "study" / "explanations.csv"
+    first = measure.measure_runs(views[:1], ["gender", "age"], out, FAST, progress=False)
+    before = out.read_bytes(), sorted(path.name for path in out.parent.glob("*/*"))
+    assert len(before[1]) == 3 and set(read_explanations(out)["task"]) == {"age", "gender"}
+
+    def never(*args, **kwargs):
+        raise AssertionError("measured again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(measure, "measure", never)
+        again = measure.measure_runs(views[:1], ["gender", "age"], out, FAST, progress=False)
+        assert (out.read_bytes(), sorted(p.name for p in out.parent.glob("*/*"))) == before
+        # A lost table comes back from the evidence; other settings, or a broken file, do not pass.
+        out.unlink()
+        measure.measure_runs(views[:1], ["gender", "age"], out, FAST, progress=False)
+        assert out.read_bytes() == before[0]
+        with pytest.raises(AssertionError, match="measured again"):
+            measure.measure_runs(views[:1], ["gender"], out, replace(FAST, steps=2), progress=False)
+        evidence.evidence_path(out.parent / "explanations", first[0].run, "gender").write_text("x")
+        with pytest.raises(AssertionError, match="measured again"):
+            measure.measure_runs(views[:1], ["gender"], out, FAST, progress=False)
+    for one, two in zip(first, again, strict=True):
+        assert one.about == two.about
+        pd.testing.assert_frame_equal(one.table, two.table, check_dtype=False)
+        np.testing.assert_allclose(one.per_face.iloc[:, 2:], two.per_face.iloc[:, 2:], atol=1e-3)
+        assert one.maps.keys() == two.maps.keys()
+
+
+def test_a_broken_evidence_file_is_named(tmp_path):
+    path = tmp_path / "run--age.npz"
+    path.write_bytes(b"PK half a zip")
+    with pytest.raises(ValueError, match=r"run--age.npz holds no evidence.*delete it"):
+        evidence.load_all(tmp_path)
+
+
+def test_settings_say_what_is_wrong():
+    with pytest.raises(ValueError, match="slow=0; expected 1 or more"):
+        measure.Settings(slow=0)
+    with pytest.raises(ValueError, match=r"methods \['lime'\] are unknown"):
+        measure.Settings(methods=("lime",))
+
+
+def test_command_line_names_a_missing_run(views, tmp_path, capsys):
+    from utils.explain.__main__ import main
+
+    out = ["--out", str(tmp_path / "explanations.csv")]
+    assert main([*out]) == 2 and "no run named" in capsys.readouterr().err
+    assert main(["nothing", *out]) == 2
+    assert "no finished run or shipped model ['nothing']" in capsys.readouterr().err
+    assert not (tmp_path / "explanations.csv").exists()
+
+
 @pytest.mark.parametrize("task", ["age", "gender"])
 def test_galleries(views, task):
     names = study.common_faces(views, 12)
-    maps = {view.run: study.gradcam_maps(view, task, names) for view in views}
+    found = [measure.look(view, task, names, SMALL)[0] for view in views]
+    faces = measure.mean_faces(views[0], task, names)
     wrong = names[select.choose_faces(views[0].predictions.loc[names], task, "confident_wrong", 2)]
     figures = [
         pages.faces_by_network(views, task, names[:2]),
         pages.by_method(views[0], task, names[:2], METHODS[:2]),
-        pages.mean_maps(views, task, maps, names),
-        pages.mean_maps_by_group(views[0], task, maps[views[0].run], names, "gender"),
-        pages.attention_page(views, task, maps),
+        pages.mean_maps(found, faces),
+        pages.mean_maps_by_group(found[0], faces, "gender"),
+        pages.attention_page(found),
     ]
     if len(wrong):
         figures.append(pages.truth_against_prediction(views[0], task, wrong))
     for figure in figures:
         figure.canvas.draw()
         assert "synthetic" in figure.finding and "n = " in figure.caption
+
+
+def test_real_mean_faces_need_thirty(views, monkeypatch):
+    """A mean of a few real people would show them."""
+    names = study.common_faces(views, 40)
+    monkeypatch.setitem(views[0].config, "dataset", "utkface")
+    groups = measure.groups_of(views[0], "gender", names)
+    faces = measure.mean_faces(views[0], "gender", names)
+    assert set(faces) == {
+        g for g, rows in groups.items() if len(rows) >= 30 and not g.startswith("class:")
+    }
+    assert "all" in faces and len(faces) < len(groups)
 
 
 @pytest.mark.slow

@@ -8,11 +8,9 @@ import numpy as np
 import pandas as pd
 
 from utils.explain.maps import blurred
+from utils.explain.names import FAITHFULNESS as STATISTICS
 from utils.explain.target import checked, explain_target
 from utils.explain.uncertainty import bootstrap_mean
-
-STATISTICS = ("deletion_auc", "insertion_auc", "average_drop", "increase_in_confidence")
-LOWER_IS_BETTER = ("deletion_auc", "average_drop")
 
 
 def _ranks(maps, seed):
@@ -58,16 +56,29 @@ def perturbation_curves(
         raise ValueError(f"mode {mode!r} is unknown; expected deletion or insertion")
     if steps < 1:
         raise ValueError(f"steps {steps}; expected 1 or more")
-    values = np.empty((len(images), steps + 1), np.float32)
-    for start in range(0, len(images), batch_size):
+    ends = _ends(target, np.asarray(images, np.float32), classes, batch_size)
+    return _curve(target, ends, _ranks(maps, seed), classes, mode, steps, batch_size)
+
+
+def _ends(target, images, classes, batch_size):
+    """What every curve of these faces shares: pictures and their confidence."""
+    pictures = {"full": images, "grey": _mean_colour(images), "blurred": blurred(images)}
+    sure = {k: target.confidence(p, classes, batch_size) for k, p in pictures.items()}
+    return pictures, sure
+
+
+def _curve(target, ends, ranks, classes, mode, steps, batch_size):
+    pictures, sure = ends
+    first, then = ("full", "grey") if mode == "deletion" else ("blurred", "full")
+    shape = pictures["full"].shape
+    ranks = ranks.reshape(shape[:3])[..., None]
+    values = np.empty((len(ranks), steps + 1), np.float32)
+    values[:, 0], values[:, -1] = sure[first], sure[then]
+    for start in range(0, len(ranks), batch_size):
         rows = slice(start, start + batch_size)
-        part = np.asarray(images[rows], np.float32)
-        other = _mean_colour(part) if mode == "deletion" else blurred(part)
-        first, then = (part, other) if mode == "deletion" else (other, part)
-        ranks = _ranks(maps[rows], seed + start).reshape(part.shape[:3])[..., None]
-        for step in range(steps + 1):
-            changed = ranks < round(step / steps * part.shape[1] * part.shape[2])
-            picture = np.where(changed, then, first)
+        for step in range(1, steps):
+            changed = ranks[rows] < round(step / steps * shape[1] * shape[2])
+            picture = np.where(changed, pictures[then][rows], pictures[first][rows])
             values[rows, step] = target.confidence(picture, classes[rows], batch_size)
     return values
 
@@ -84,7 +95,7 @@ def area_under(curves) -> np.ndarray:
     return np.trapezoid(curves, dx=1 / (curves.shape[1] - 1), axis=1)
 
 
-def drop_and_increase(target, images, maps, classes, batch_size=32):
+def drop_and_increase(target, images, maps, classes, batch_size=32, before=None):
     """Confidence lost, and whether any is gained, when only what the map marks is shown.
 
     Chattopadhay et al. 2018 (Grad-CAM++); the rest fades to the picture's mean colour.
@@ -96,7 +107,8 @@ def drop_and_increase(target, images, maps, classes, batch_size=32):
     increase : float array [n]
         1 where the confidence grows, else 0.
     """
-    before = target.confidence(images, classes, batch_size)
+    if before is None:
+        before = target.confidence(images, classes, batch_size)
     after = np.empty_like(before)
     for start in range(0, len(images), batch_size):
         rows = slice(start, start + batch_size)
@@ -110,7 +122,16 @@ def drop_and_increase(target, images, maps, classes, batch_size=32):
 
 
 def faithfulness(
-    model, images, maps, task, layer=None, classes=None, steps=10, batch_size=32, seed=129
+    model,
+    images,
+    maps,
+    task,
+    layer=None,
+    classes=None,
+    steps=10,
+    batch_size=32,
+    seed=129,
+    progress=lambda: None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score the maps of several methods on the same faces.
 
@@ -119,9 +140,12 @@ def faithfulness(
     model : keras.Model or Target
     images : array [n, s, s, 3], 0..255
     maps : dict
-        Method -> maps [n, s, s]; include the controls of `utils.explain.cams.CONTROLS`.
+        Method -> maps [n, s, s], or fewer maps for the first faces (a slow method); include the
+        controls of `utils.explain.names.CONTROLS`.
     classes : int or int array [n], optional
         As in `utils.explain.cams.cam`.
+    progress : callable
+        Called after each method.
 
     Returns
     -------
@@ -133,21 +157,29 @@ def faithfulness(
     target = explain_target(model, task, layer)
     images = checked(images, target)
     chosen = target.classes(target.logits(images, batch_size), classes)
+    ends = _ends(target, np.asarray(images, np.float32), chosen, batch_size)
     faces, lines = [], []
     for method, heat in maps.items():
-        if np.shape(heat) != images.shape[:3]:
+        if np.shape(heat)[1:] != images.shape[1:3] or not 0 < len(heat) <= len(images):
             raise ValueError(
-                f"maps of {method!r} have shape {np.shape(heat)}; expected {images.shape[:3]}"
+                f"maps of {method!r} have shape {np.shape(heat)}; expected {images.shape[:3]}, "
+                "or fewer maps for the first faces"
             )
-        row = {"method": method, "face": np.arange(len(images))}
+        few = len(heat)
+        row = {"method": method, "face": np.arange(few)}
+        here = [{k: v[:few] for k, v in part.items()} for part in ends]
+        ranks = _ranks(heat, seed)
         for mode in ("deletion", "insertion"):
-            curve = perturbation_curves(target, images, heat, chosen, mode, steps, batch_size, seed)
+            curve = _curve(target, here, ranks, chosen[:few], mode, steps, batch_size)
             row[f"{mode}_auc"] = area_under(curve)
             lines += [
-                dict(method=method, mode=mode, share=i / steps, value=float(v), n=len(images))
+                dict(method=method, mode=mode, share=i / steps, value=float(v), n=few)
                 for i, v in enumerate(curve.mean(axis=0))
             ]
-        drop, increase = drop_and_increase(target, images, heat, chosen, batch_size)
+        drop, increase = drop_and_increase(
+            target, images[:few], heat, chosen[:few], batch_size, ends[1]["full"][:few]
+        )
+        progress()
         faces.append(pd.DataFrame(row | dict(average_drop=drop, increase_in_confidence=increase)))
     return pd.concat(faces, ignore_index=True), pd.DataFrame(lines)
 
@@ -167,42 +199,3 @@ def summarise(per_face, seed=129) -> pd.DataFrame:
         if name in part
     ]
     return pd.DataFrame(rows)
-
-
-def against_control(per_face, control="center_gaussian", seed=129) -> pd.DataFrame:
-    """Paired comparison of each method with a control on the same faces.
-
-    Returns
-    -------
-    DataFrame
-        Columns method, statistic, value (mean advantage, positive is better), ci_low, ci_high,
-        n and ``beats``: the interval lies above zero.
-    """
-    if control not in set(per_face["method"]):
-        raise ValueError(f"control {control!r} is not among {sorted(set(per_face['method']))}")
-    wide = per_face.set_index("face")
-    base = wide[wide["method"] == control]
-    rows = []
-    for method, part in wide[wide["method"] != control].groupby("method", sort=False):
-        for name in STATISTICS:
-            sign = -1 if name in LOWER_IS_BETTER else 1
-            row = bootstrap_mean(sign * (part[name] - base[name]), seed)
-            beats = bool(row["ci_low"] > 0)
-            rows.append(dict(method=method, statistic=name, **row, beats=beats))
-    return pd.DataFrame(rows)
-
-
-def verdicts(comparison, control="the centred Gaussian", labels=None) -> list[str]:
-    """One sentence a method: on which statistics it beats the control, and on which not."""
-    labels = labels or {}
-    sentences = []
-    for method, part in comparison.groupby("method", sort=False):
-        won = [name.replace("_", " ") for name in part.loc[part["beats"], "statistic"]]
-        lost = [name.replace("_", " ") for name in part.loc[~part["beats"], "statistic"]]
-        name = labels.get(method, method)
-        text = f"{name} beats {control} on {', '.join(won)}" if won else ""
-        if lost:
-            text += "; not on " if won else f"{name} does not beat {control} on "
-            text += ", ".join(lost)
-        sentences.append(f"{text} ({int(part['n'].max())} faces).")
-    return sentences

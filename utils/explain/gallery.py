@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import matplotlib as mpl
 import numpy as np
 
-from utils.explain.cams import CONTROLS, METHOD_LABELS
 from utils.explain.maps import overlay, resize_maps
+from utils.explain.names import CONTROLS, METHOD_LABELS
 from utils.explain.regions import REGIONS, region_masks
 from utils.plots import theme
 

@@ -72,7 +72,7 @@ def localisation(maps, masks, seed=129) -> pd.DataFrame:
     Parameters
     ----------
     maps : dict
-        Method -> maps [n, s, s].
+        Method -> maps [n, s, s], or fewer maps for the first faces (a slow method).
     masks : bool array [n, s, s]
         Faces whose mask is empty (nothing shows the label) are left out.
 
@@ -82,10 +82,10 @@ def localisation(maps, masks, seed=129) -> pd.DataFrame:
         Columns method, statistic, value, ci_low, ci_high, n.
     """
     masks = np.asarray(masks, bool)
-    shown = masks.any(axis=(1, 2))
     rows = []
     for method, heat in maps.items():
-        heat, known = _check(heat, masks)
+        heat, known = _check(heat, masks[: len(heat)])
+        shown = known.any(axis=(1, 2))
         for name, score in (("energy_inside", energy_inside), ("pointing_game", pointing_game)):
             row = bootstrap_mean(score(heat[shown], known[shown]), seed)
             rows.append({"method": method, "statistic": name, **row})

@@ -3,15 +3,18 @@
 import numpy as np
 import pandas as pd
 
-from utils.datasets.facetable import ETHNICITIES, GENDERS
-from utils.evaluation.columns import CLASSES, TASK_LABELS, predicted, truth
+from utils.evaluation.columns import TASK_LABELS, predicted, truth
 from utils.explain import gallery
-from utils.explain.cams import CONTROLS, METHOD_LABELS, METHODS
-from utils.explain.faithfulness import LOWER_IS_BETTER, against_control, verdicts
-from utils.explain.maps import mean_face, mean_map
-from utils.explain.regions import ALIGNED, attention_table
-from utils.explain.sanity import verdict
+from utils.explain.evidence import unique_labels
+from utils.explain.judge import against_control, verdict, verdicts
+from utils.explain.names import CONTROLS, FAITHFULNESS, LOWER_IS_BETTER, METHOD_LABELS, METHODS
+from utils.explain.regions import ALIGNED, focus, shares_table
 from utils.explain.study import panel, truths
+
+NO_FACES = (
+    "Left out: this page shows no picture of a single real person. Run the notebook with "
+    "`show_faces` on a machine that holds the faces."
+)
 
 
 def _dataset(view):
@@ -86,78 +89,79 @@ def truth_against_prediction(view, task, names):
     )
 
 
-def focus(maps) -> tuple[str, float]:
-    """Region with the most attention for its area, and how many times its share that is."""
-    table = attention_table(maps)
-    ratio = table["value"] / table["area"]
-    if ratio.isna().all():
-        return "nothing", 0.0
-    return table["statistic"][ratio.idxmax()].removeprefix("attention_"), float(ratio.max())
-
-
-def _where(view, maps) -> str:
+def _where(evidence, attention) -> str:
     """End of a title: the region with the most attention, where the regions fit the faces."""
-    if _dataset(view) not in ALIGNED:
+    if evidence.dataset not in ALIGNED:
         return ": where the attention lies on average"
-    parts = [f"{label} {focus(heat)[0]}" for label, heat in maps.items()]
+    parts = [f"{label} {focus(shares)[0]}" for label, shares in attention.items()]
     return f", most attention for its area: {', '.join(parts)}"
 
 
-def mean_maps(views, task, maps, names):
-    """Mean Grad-CAM of each network on the mean face."""
-    means = {view.label: mean_map(maps[view.run]) for view in views}
-    title = TASK_LABELS[task].capitalize() + _where(views[0], {v.label: maps[v.run] for v in views})
-    largest = max(views, key=lambda view: view.config["input_size"])
+def mean_maps(found, faces):
+    """Mean Grad-CAM of each network on the mean face.
+
+    Parameters
+    ----------
+    found : list of Evidence
+        One a network, of one task.
+    faces : dict
+        From `utils.explain.evidence.load_mean_faces`.
+    """
+    names = unique_labels(found)
+    attention = {names[one.run]: one.about["attention"]["all"] for one in found}
+    title = TASK_LABELS[found[0].task].capitalize() + _where(found[0], attention)
     return gallery.mean_map_figure(
-        mean_face(largest.images(names)),
-        means,
+        faces["all"],
+        {names[one.run]: one.maps["all"].astype(np.float32) for one in found},
         title,
-        _dataset(views[0]),
+        found[0].dataset,
         "Mean Grad-CAM on the mean face",
-        len(names),
+        found[0].about["counts"]["all"],
     )
 
 
-def groups_of(view, names, column) -> pd.Series:
-    """Group of each named face, such as its gender; age bins in words."""
-    table = view.predictions.loc[list(names)]
-    if column == "age_bin":
-        labels = truth(table, "age_bin")
-        return pd.Series([CLASSES["age_bin"][i] if i >= 0 else None for i in labels])
-    return table[column].reset_index(drop=True)
+def mean_maps_by_group(evidence, faces, kind):
+    """Mean Grad-CAM of one network for each group, on the group's own mean face.
 
+    Parameters
+    ----------
+    kind : {"gender", "ethnicity", "age_bin", "class"}
+        ``class``: by the predicted class.
 
-def mean_maps_by_group(view, task, maps, names, column):
-    """Mean Grad-CAM of one network for each group, on the group's own mean face."""
-    groups = groups_of(view, names, column)
-    order = {"gender": GENDERS, "ethnicity": ETHNICITIES}.get(column, CLASSES["age_bin"])
-    # A mean of fewer than five faces would show single people.
-    found = [g for g in order if (groups == g).sum() >= 5]
-    rows = {g: np.flatnonzero(groups == g) for g in found}
-    if not found:
+    Returns
+    -------
+    Figure, or None where no group is large enough.
+    """
+    groups = [group for group in evidence.maps if group.startswith(f"{kind}:")]
+    if not groups:
         return None
-    labels = {g: f"{g} ({len(rows[g])})" for g in found}
-    means = {labels[g]: mean_map(maps[rows[g]]) for g in found}
-    faces = {labels[g]: mean_face(view.images(names[rows[g]])) for g in found}
-    title = f"{view.label}, {TASK_LABELS[task]}" + _where(view, {g: maps[rows[g]] for g in found})
+    counts, attention = evidence.about["counts"], evidence.about["attention"]
+    labels = {g: f"{g.split(':', 1)[1]} ({counts[g]})" for g in groups}
+    # The mean face of a predicted class is that of the faces that truly have it.
+    own = {g: g.replace("class:", f"{evidence.task}:") for g in groups}
+    name = "predicted class" if kind == "class" else TASK_LABELS[kind]
+    title = f"{evidence.label}, {TASK_LABELS[evidence.task]}" + _where(
+        evidence, {g.split(":", 1)[1]: attention[g] for g in groups}
+    )
     return gallery.mean_map_figure(
-        faces,
-        means,
+        {labels[g]: faces.get(own[g], faces["all"]) for g in groups},
+        {labels[g]: evidence.maps[g].astype(np.float32) for g in groups},
         title,
-        _dataset(view),
-        f"Mean Grad-CAM by {TASK_LABELS[column]}",
-        sum(map(len, rows.values())),
+        evidence.dataset,
+        f"Mean Grad-CAM by {name}",
+        sum(counts[g] for g in groups),
         columns=5,
     )
 
 
-def attention_page(views, task, maps):
-    """Attention per region for all networks."""
-    tables = {view.label: attention_table(maps[view.run]) for view in views}
+def attention_page(found):
+    """Attention per region for all networks: evidence of one task."""
+    names = unique_labels(found)
+    tables = {names[one.run]: shares_table(one.shares) for one in found}
     first = next(iter(tables.values()))
     # A network whose maps are all empty has no shares.
     known = [table["value"] for table in tables.values() if table["value"].notna().all()]
-    name = TASK_LABELS[task].capitalize()
+    name = TASK_LABELS[found[0].task].capitalize()
     if len(known) < 2:
         title = f"{name}: where Grad-CAM puts its attention"
     else:
@@ -167,47 +171,52 @@ def attention_page(views, task, maps):
     return gallery.attention_figure(
         tables,
         title,
-        _dataset(views[0]),
+        found[0].dataset,
         "Grad-CAM, 95 % bootstrap intervals; grey: attention spread evenly",
         max(int(table["n"].max()) for table in tables.values()),
     )
 
 
-def faithfulness_page(view, task, findings):
+def _faces_text(counts) -> str:
+    """Numbers of faces of the methods in words, such as ``100 or 40``."""
+    return " or ".join(f"{n:,}" for n in sorted(set(map(int, counts)), reverse=True))
+
+
+def faithfulness_page(evidence):
     """Deletion and insertion curves, and one sentence a method against the centred Gaussian."""
-    compared = against_control(findings.per_face)
+    compared = against_control(evidence.per_face)
     areas = compared[compared["statistic"].isin(["deletion_auc", "insertion_auc"])]
     won = areas.groupby("method")["beats"].all()
     good = [METHOD_LABELS[name] for name in won.index[won] if name not in CONTROLS]
-    title = f"{view.label}, {TASK_LABELS[task]}: " + (
-        f"{', '.join(good)} beat the centred Gaussian"
+    title = f"{evidence.label}, {TASK_LABELS[evidence.task]}: " + (
+        f"{', '.join(good)} beat{'s' * (len(good) == 1)} the centred Gaussian"
         if good
         else "no method beats the centred Gaussian on both curves"
     )
-    label = "expected age / greatest age" if task == "age" else "probability of the class"
+    age = evidence.task == "age"
     figure = gallery.curves_figure(
-        findings.curves,
+        evidence.curves,
         title,
-        _dataset(view),
-        "Confidence as pixels go in order of attention",
-        int(findings.curves["n"].max()),
-        ylabel=label,
+        evidence.dataset,
+        f"Confidence as pixels go in order of attention; {_faces_text(evidence.curves['n'])} faces",
+        ylabel="expected age / greatest age" if age else "probability of the class",
     )
     return figure, verdicts(compared, labels=METHOD_LABELS)
 
 
-def sanity_page(view, task, findings):
+def sanity_page(evidence):
     """Similarity as layers are randomised, and one sentence a method."""
-    cascades = {METHOD_LABELS[name]: table for name, table in findings.cascades.items()}
+    groups = evidence.cascades.groupby("method", sort=False)
+    cascades = {METHOD_LABELS[name]: table for name, table in groups}
     sentences = [verdict(table, name) for name, table in cascades.items()]
     failed = sum("fails" in text for text in sentences)
-    title = f"{view.label}, {TASK_LABELS[task]}: {failed} of {len(cascades)} methods fail the check"
+    title = f"{evidence.label}, {TASK_LABELS[evidence.task]}: {failed} of {len(cascades)} "
     figure = gallery.cascade_figure(
         cascades,
-        title,
-        _dataset(view),
-        "Rank correlation with the trained network's maps, 95 % intervals",
-        int(next(iter(cascades.values()))["n"].max()),
+        title + "methods fail the check",
+        evidence.dataset,
+        "Rank correlation with the trained network's maps, 95 % intervals; "
+        f"{_faces_text(evidence.cascades['n'])} faces",
     )
     return figure, sentences
 
@@ -222,12 +231,7 @@ def summary_table(table) -> pd.DataFrame:
 
 def best_method(table) -> str:
     """One sentence: which method ranks first over networks, tasks and faithfulness statistics."""
-    rows = table[
-        table["statistic"].isin(
-            ["deletion_auc", "insertion_auc", "average_drop", "increase_in_confidence"]
-        )
-        & table["method"].isin(METHODS)
-    ]
+    rows = table[table["statistic"].isin(FAITHFULNESS) & table["method"].isin(METHODS)]
     if rows.empty:
         return "No faithfulness was measured."
     sign = np.where(rows["statistic"].isin(LOWER_IS_BETTER), 1.0, -1.0)

@@ -15,8 +15,6 @@ from utils.explain.cams import explain
 from utils.explain.target import checked, explain_target
 from utils.explain.uncertainty import bootstrap_mean
 
-FAILS_ABOVE = 0.5  # rank correlation with the original once every layer is randomised
-
 
 def similarity(maps, others) -> np.ndarray:
     """Spearman rank correlation of each map with its counterpart, [n] in -1..1.
@@ -104,20 +102,3 @@ def cascade(
         row = bootstrap_mean(similarity(original, maps), seed)
         rows.append(dict(stage=stage, layers=done, deepest=names[-1], **row))
     return pd.DataFrame(rows)
-
-
-def randomization_similarity(table) -> dict:
-    """The last stage of `cascade`: value, ci_low, ci_high, n."""
-    last = table.iloc[-1]
-    return {name: last[name] for name in ("value", "ci_low", "ci_high", "n")}
-
-
-def verdict(table, label="the map") -> str:
-    """One sentence: does the map depend on what the network learned?"""
-    last = randomization_similarity(table)
-    numbers = f"rank correlation {last['value']:.2f} [{last['ci_low']:.2f}, {last['ci_high']:.2f}]"
-    if not np.isfinite(last["value"]):
-        return f"{label}: no face has a map to compare"
-    if last["ci_high"] >= FAILS_ABOVE:
-        return f"{label} fails: it hardly changes when every layer is randomised ({numbers})"
-    return f"{label} passes: it changes when every layer is randomised ({numbers})"

@@ -7,22 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
+from utils import models
 from utils import runs as run_folders
 from utils.backbones import BACKBONES, TASKS
 from utils.datasets import prepare
 from utils.explain import select
-from utils.explain.cams import CONTROLS, METHODS, batched_gradcam, explain
-from utils.explain.faithfulness import faithfulness, summarise
+from utils.explain.cams import explain, feature_maps, gradcam_of_features
 from utils.explain.gallery import Panel
-from utils.explain.localisation import evidence_masks, localisation
-from utils.explain.regions import ALIGNED, attention_shares, attention_table
-from utils.explain.sanity import cascade, randomization_similarity
-from utils.explain.table import statistics_rows
 from utils.explain.target import explain_target
 from utils.files import read_json
+from utils.paths import ROOT
 
+STUDY = ROOT / "reports" / "study"
 NO_RUN = (
     "no finished run to explain in {root}. Make one: ./run_all.sh smoke, or run "
     "notebooks/02_finetune_backbone.ipynb"
@@ -36,6 +33,7 @@ class View:
     folder: Path
     split: str = "test"
     _targets: dict = field(default_factory=dict, repr=False)
+    _features: dict = field(default_factory=dict, repr=False)
 
     @cached_property
     def config(self) -> dict:
@@ -51,6 +49,11 @@ class View:
     def label(self) -> str:
         """Name of the network as figures show it."""
         return self.config.get("label", self.config["model"])
+
+    @property
+    def network_file(self) -> Path:
+        """File of the trained network."""
+        return self.folder / "model.keras"
 
     @cached_property
     def model(self):
@@ -86,6 +89,22 @@ class View:
             self._targets[task] = explain_target(self.model, task, layer)
         return self._targets[task]
 
+    def features(self, task, names, chunk=256) -> np.ndarray:
+        """Feature maps of the explained layer, kept for the next task: all share them."""
+        target, key = self.target(task), tuple(names)
+        if self._features.get("key") != (target.layer, key):
+            parts = [
+                feature_maps(target, self.images(names[i : i + chunk]))
+                for i in range(0, len(names), chunk)
+            ]
+            self._features = {"key": (target.layer, key), "values": np.concatenate(parts)}
+        return self._features["values"]
+
+    def forget(self):
+        """Let go of the network and all that was computed with it."""
+        self._targets, self._features = {}, {}
+        self.__dict__.pop("model", None)
+
     def images(self, names) -> np.ndarray:
         """Pictures of the named faces, uint8 [n, s, s, 3]."""
         rows = pd.Index(self.prepared.table["image"]).get_indexer(list(names))
@@ -96,6 +115,62 @@ class View:
                 "set FACES_DATA_DIR to the data that the run was trained on"
             )
         return np.asarray(self.prepared.images[rows])
+
+
+class ShippedView(View):
+    """A network that the repository ships, with the predictions of the study's run."""
+
+    @cached_property
+    def config(self) -> dict:
+        """How the network was trained, from its ``model.json``."""
+        return models.describe(self.folder)
+
+    @property
+    def run(self) -> str:
+        """Name of the run that it comes from."""
+        return self.config["run"]
+
+    @property
+    def network_file(self) -> Path:
+        """File of its weights."""
+        return self.folder / "weights.h5"
+
+    @cached_property
+    def model(self):
+        """The network in float32, from float16 weights."""
+        return models.load(self.folder.name)
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """Published predictions of the split, rows named by image."""
+        table = pd.read_parquet(STUDY / "predictions" / f"{self.run}.parquet")
+        table = table[table["split"] == self.split]
+        return table.set_index("image", drop=False).rename_axis(None)
+
+
+def open_named(names) -> list[View]:
+    """Views of finished runs or shipped models, in the order of their names.
+
+    Raises
+    ------
+    ValueError
+        If there is no such run or model.
+    """
+    views = []
+    for name in names:
+        shipped = models.SHIPPED / name
+        if (shipped / "weights.h5").is_file():
+            views.append(ShippedView(shipped))
+        else:
+            views += open_runs([name])
+    have = {view.run for view in views} | {view.folder.name for view in views}
+    missing = [name for name in names if name not in have]
+    if missing:
+        raise ValueError(
+            f"no finished run or shipped model {missing}; there are "
+            f"{list(models.available(tasks=())) or 'none'}; train one with notebook 02"
+        )
+    return views
 
 
 def open_runs(names=(), dataset="", root=None, **wanted) -> list[View]:
@@ -184,102 +259,9 @@ def truths(view, task, names) -> list[str]:
 
 def gradcam_maps(view, task, names, chunk=256) -> np.ndarray:
     """Grad-CAM maps of many faces, float16 [n, s, s]: half the memory, ample for averages."""
-    target = view.target(task)
+    target, features = view.target(task), view.features(task, names, chunk)
     parts = [
-        batched_gradcam(target, view.images(names[i : i + chunk]), task).astype(np.float16)
+        gradcam_of_features(target, features[i : i + chunk]).astype(np.float16)
         for i in range(0, len(names), chunk)
     ]
     return np.concatenate(parts)
-
-
-@dataclass
-class Findings:
-    """What was measured for one run and task.
-
-    Attributes
-    ----------
-    table : DataFrame
-        Rows for ``explanations.csv``.
-    per_face : DataFrame
-        Faithfulness of each face and method.
-    curves : DataFrame
-        Mean deletion and insertion curves.
-    cascades : dict
-        Method -> table of `utils.explain.sanity.cascade`.
-    shares : DataFrame
-        Attention of Grad-CAM per face and region.
-    maps : float16 array [n, s, s]
-        Grad-CAM maps of all faces.
-    """
-
-    table: pd.DataFrame
-    per_face: pd.DataFrame
-    curves: pd.DataFrame
-    cascades: dict
-    shares: pd.DataFrame
-    maps: np.ndarray
-
-
-def measure(
-    view,
-    task,
-    names,
-    n_faithful=50,
-    n_sanity=16,
-    steps=10,
-    methods=METHODS,
-    seed=129,
-    progress=True,
-) -> Findings:
-    """All statistics of one run and task.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Faces; all of them enter the attention of Grad-CAM, the first ones the rest.
-    n_faithful, n_sanity : int
-        Faces for faithfulness (and true evidence), and for parameter randomisation.
-    steps : int
-        Steps of the deletion and insertion curves.
-    methods : sequence of str
-        Methods besides the controls, which always run.
-    """
-    bar = tqdm(
-        total=3 + 2 * len(methods),
-        desc=f"{view.label}, {task}",
-        unit="part",
-        disable=not progress,
-        mininterval=5.0,
-    )
-    target, few = view.target(task), names[:n_faithful]
-    heat = gradcam_maps(view, task, names)
-    bar.update()
-    images, maps = view.images(few), {}
-    for method in (*methods, *CONTROLS):
-        maps[method] = explain(target, images, task, method, seed=seed)
-        bar.update(method in methods)
-    per_face, curves = faithfulness(target, images, maps, task, steps=steps, seed=seed)
-    bar.update()
-    cascades = {}
-    for method in methods:
-        cascades[method] = cascade(target, images[:n_sanity], task, method=method, seed=seed)
-        bar.update()
-    tables = [summarise(per_face, seed)]
-    if view.config["dataset"] in ALIGNED:
-        tables += [
-            attention_table(heat if m == "gradcam" else maps[m], seed).assign(method=m)
-            for m in methods
-        ]
-    for method, table in cascades.items():
-        row = randomization_similarity(table)
-        tables.append(
-            pd.DataFrame([{"method": method, "statistic": "randomization_similarity", **row}])
-        )
-    if view.config["dataset"] == "synthetic":
-        tables.append(localisation(maps, evidence_masks(few, task, target.size), seed))
-    bar.update()
-    bar.close()
-    table = statistics_rows(
-        pd.concat(tables, ignore_index=True), view.run, view.config["model"], task
-    )
-    return Findings(table, per_face, curves, cascades, attention_shares(heat), heat)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils.explain.cams import CONTROLS, METHODS
-from utils.explain.faithfulness import STATISTICS
+from utils.explain.names import CONTROLS, METHODS
+from utils.explain.names import FAITHFULNESS as STATISTICS
 from utils.explain.regions import REGIONS
 from utils.files import write_aside
 

@@ -20,6 +20,7 @@ from utils.report.index import write_index
 from utils.report.step import run_step
 
 STUDY = ROOT / "reports" / "study"
+GALLERY = "05_gradcam_gallery"
 
 
 def _page(notebook: str, name: str, label: str, parameters: dict, folder: Path) -> bool:
@@ -68,6 +69,10 @@ def publish(names: list[str], folder: Path = STUDY, resamples: int = 2000) -> bo
     write(build(runs.load_study(folder), resamples), folder)
     # Relative, as the page shows its parameters and a machine's paths are nobody's business.
     study_dir = os.path.relpath(folder, ROOT)
+    if any((folder / "explanations").glob("*--*.npz")):
+        # Shown from what python -m utils.explain stored: no network and no face is needed.
+        options = {"measured": study_dir, "show_faces": False}
+        made.append(_page(GALLERY, GALLERY, "class activation maps", options, folder))
     options = {"study_dir": study_dir, "profile": "cpu", "resamples": resamples}
     made.append(_page("06_comparison_report", "report", "the report", options, folder))
     write_index(folder.parent)
