@@ -323,3 +323,20 @@ def test_jax_trains_without_tensorflow(tmp_path):
     # A model trained on JAX opens here, on TensorFlow.
     model = runs.load_model(folder)
     assert model(np.zeros((1, 64, 64, 3), np.float32))["gender"].shape == (1, 2)
+
+
+def test_activations_of_two_precisions_do_not_share_a_cache(work_dir):
+    images = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    found = {}
+    for policy in ("float32", "mixed_bfloat16"):
+        keras.mixed_precision.set_global_policy(policy)
+        lower, _ = cut(build_network("alexnet", 64, ["gender"], weights="none"), "features")
+        keras.mixed_precision.set_global_policy("float32")
+        found[policy] = np.array(cached_activations(lower, images, "same faces", progress=False))
+    assert len(list((work_dir / "cache").glob("activations-*"))) == 2
+    plain, reduced = found["float32"], found["mixed_bfloat16"]
+    assert not np.array_equal(plain, reduced)
+    np.testing.assert_allclose(plain, reduced, atol=0.1 * np.abs(plain).max())
+    alone = cached_activations(lower, images, "same faces", progress=False, mirror=False)
+    assert alone.shape == (3, *reduced.shape[2:])
+    np.testing.assert_array_equal(alone, reduced[:, 0])
