@@ -218,6 +218,21 @@ def test_batches_depend_on_seed_and_epoch_alone():
     assert (one[0][0] != two[0][0]).any()
 
 
+def test_keras_does_not_shuffle_the_batches_again(work_dir, monkeypatch):
+    # It did, and a resumed run saw another order than one that was not interrupted.
+    asked, get = [], Batches.__getitem__
+
+    def noted(self, index):
+        if self.shuffle:
+            asked.append(index)
+        return get(self, index)
+
+    monkeypatch.setattr(Batches, "__getitem__", noted)
+    train(RunConfig(**(SMALL | {"protocol": "finetune", "batch_size": 8})), progress=False)
+    order = list(dict.fromkeys(asked))
+    assert len(order) > 5 and order == sorted(order)
+
+
 def test_age_loss_by_hand():
     p = np.zeros((1, 117), "float32")
     p[0, 30] = 1.0

@@ -161,6 +161,7 @@ def fit(
             epochs=config.epochs,
             initial_epoch=done,
             callbacks=[record],
+            shuffle=False,  # Batches draws the order itself, the same one after a resume
             verbose=0,
         )
     parts.fitted.load_weights(record.best)
