@@ -122,7 +122,13 @@ def mean_map_figure(face, maps, title, dataset, caption="", n=None, columns=4):
     return theme.finish(figure, title, dataset, caption, n)
 
 
-def region_figure(face, dataset, title="Regions of the aligned crop", caption="", n=None):
+def region_figure(
+    face,
+    dataset,
+    title="Regions of the aligned crop",
+    caption="Fixed regions on the mean face; each pixel belongs to one",
+    n=None,
+):
     """The named regions drawn on the mean face."""
     masks = region_masks(face.shape[0])
     picture = face.astype(float)
@@ -225,7 +231,7 @@ def cascade_figure(tables, title, dataset, caption="", n=None):
         axis.fill_between(share, table["ci_low"], table["ci_high"], color=colour, alpha=0.15)
     axis.axhline(0, color=theme.GREY, linewidth=0.8)
     axis.set_xlabel("layers randomised, from the output down (%)")
-    axis.set_ylabel("rank correlation with the original map")
+    axis.set_ylabel("rank correlation")
     axis.legend(fontsize=10)
     return theme.finish(figure, title, dataset, caption, n)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from utils.datasets.facetable import MAX_AGE
 from utils.evaluation.columns import TASK_LABELS, predicted, truth
 from utils.explain import gallery
 from utils.explain.evidence import unique_labels
@@ -201,7 +202,21 @@ def faithfulness_page(evidence):
         f"Confidence as pixels go in order of attention; {_faces_text(evidence.curves['n'])} faces",
         ylabel="expected age / greatest age" if age else "probability of the class",
     )
-    return figure, verdicts(compared, labels=METHOD_LABELS)
+    sentences = verdicts(compared, labels=METHOD_LABELS)
+    return figure, sentences + _blank_face(evidence) if age else sentences
+
+
+def _blank_face(evidence) -> list[str]:
+    """For ages: what an empty picture passes for, which deletion drives every face to."""
+    rows = evidence.curves[evidence.curves["mode"] == "deletion"]
+    first, last = (rows.loc[rows["share"] == share, "value"].mean() for share in (0, 1))
+    if not last > first:
+        return []
+    return [
+        f"An empty picture passes for {last * MAX_AGE:.0f} years, older than the faces "
+        f"({first * MAX_AGE:.0f}): deletion adds age instead of taking its signs away, so the "
+        "curves of ages say little."
+    ]
 
 
 def sanity_page(evidence):

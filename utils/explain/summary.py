@@ -243,9 +243,10 @@ def true_evidence(table) -> str:
         control = mean[name].get(CONTROL, np.nan)
         lost = [METHOD_LABELS[m] for m in METHODS if m in own and not own[m] > control]
         part = f"{text} {own[best]:.0%} by {METHOD_LABELS[best]}, {control:.0%} by the Gaussian"
-        part += f", which {' and '.join(lost)} {'do' if len(lost) > 1 else 'does'} not beat" * bool(
-            lost
-        )
+        if len(lost) == len(own):
+            part += ", which no method beats"
+        elif lost:
+            part += f", which does better than or as well as {', '.join(lost)}"
         parts.append(part)
     runs, n = rows["run"].nunique(), int(rows["n"].max())
     networks = "one network" if runs == 1 else f"{runs} networks"

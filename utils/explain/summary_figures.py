@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from utils.evaluation.columns import TASK_LABELS, TASKS
+from utils.evaluation.tables import MODELS
 from utils.explain.judge import FAILS_ABOVE
 from utils.explain.maps import overlay, resize_maps
 from utils.explain.names import METHOD_LABELS, METHODS
@@ -69,7 +70,7 @@ def attention_figure(table, dataset, names):
     for axis in axes[:, 0]:
         axis.set_ylabel("attention (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=10)
+    axes[0, -1].legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=10)
     top = rows.groupby("region")["ratio"].mean()
     title = (
         f"Most attention for its area: the {top.idxmax()} ({top.max():.1f} times an even spread)"
@@ -140,7 +141,7 @@ def methods_figure(table, gains, dataset, names):
     axes[0].set_ylim(len(methods) - 0.5, -0.5)
     for i, run in enumerate(models):
         axes[2].plot([], [], _mark(run), color=theme.colour(models[run], i), label=names[run])
-    figure.legend(loc="outside right upper", fontsize=10)
+    axes[2].legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=10)
     both = gains[gains["statistic"].isin(["deletion_auc", "insertion_auc"])]
     both = both[both["method"].isin(methods)]
     won = both.groupby(["method", "run", "task"])["beats"].all()
@@ -157,7 +158,7 @@ def true_evidence_figure(table):
     rows = table[table["statistic"] == "energy_inside"]
     tasks = tasks_of(rows["task"])
     figure, axes = theme.canvas(
-        1, len(tasks), height=3.4, width=2.6 * len(tasks) + 1, sharey=True, squeeze=False
+        1, len(tasks), height=3.4, width=2.4 * len(tasks) + 2.5, sharey=True, squeeze=False
     )
     methods = [m for m in METHOD_LABELS if m in set(rows["method"])]
     runs = list(dict.fromkeys(rows["run"]))
@@ -176,6 +177,11 @@ def true_evidence_figure(table):
         axis.tick_params(labelsize=10)
     axes[0, 0].set_yticks(range(len(methods)), [METHOD_LABELS[m] for m in methods], fontsize=11)
     axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
+    models = dict(zip(rows["run"], rows["model"], strict=True))
+    for i, (run, model) in enumerate(models.items()):
+        name = MODELS.get(model, model)
+        axes[0, -1].plot([], [], _mark(run), color=theme.colour(model, i), label=name)
+    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=10)
     mean = rows.groupby("method")["value"].mean()
     own = mean.reindex([m for m in METHODS if m in mean])
     title = (

@@ -1,4 +1,8 @@
-"""Networks trained on drawn faces: the only ones whose true evidence is known."""
+"""Networks trained on drawn faces: the only ones whose true evidence is known.
+
+``python -m utils.explain --synthetic alexnet,mobilenetv2,resnet50,vgg19 --n 200`` trains their last
+layers and fills the rows `pointing_game` and `energy_inside` of ``explanations.csv``.
+"""
 
 from utils.training.config import RunConfig
 from utils.training.run import train as train_run
