@@ -93,10 +93,13 @@ def _protocols(runs):
             parts.append(less.format(gain.mean() * (1 if task == "age" else 100)))
     if not parts:
         return "No backbone was trained both frozen and in full, so their difference is not known."
+    unit = " points of accuracy" if len(parts) > 1 or "years" not in parts[0] else ""
+    here = runs[runs["model"].isin(pairs.index) & runs["protocol"].isin(["head", "finetune"])]
+    mixed = here.groupby("model")["input_size"].nunique().gt(1).any()
     return (
         f"Training all layers instead of a frozen backbone changes, on average over "
-        f"{len(pairs)} backbone{'s' * (len(pairs) > 1)}, the {', '.join(parts)}"
-        f"{' points of accuracy' if len(parts) > 1 or 'years' not in parts[0] else ''}."
+        f"{len(pairs)} backbone{'s' * (len(pairs) > 1)}, the {', '.join(parts)}{unit}"
+        f"{'; part of that is the input size, which differs too' if mixed else ''}."
     )
 
 
