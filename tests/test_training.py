@@ -84,7 +84,8 @@ def test_every_protocol_leaves_a_complete_run(options, tasks, work_dir):
 
 @pytest.mark.parametrize("protocol", ["head", "finetune"])
 def test_the_cost_of_a_run_is_measured_alone(protocol, work_dir, capsys):
-    folder = train(RunConfig(**(SMALL | {"protocol": protocol})), progress=False)
+    options = {"protocol": protocol, "model": "alexnet"}
+    folder = train(RunConfig(**(SMALL | options)), progress=False)
     before = read_json(folder / "cost.json")
     assert cost.main([folder.name, "--repeats", "1"]) == 0
     after = read_json(folder / "cost.json")
@@ -228,7 +229,8 @@ def test_keras_does_not_shuffle_the_batches_again(work_dir, monkeypatch):
         return get(self, index)
 
     monkeypatch.setattr(Batches, "__getitem__", noted)
-    train(RunConfig(**(SMALL | {"protocol": "finetune", "batch_size": 8})), progress=False)
+    options = {"protocol": "finetune", "model": "alexnet", "batch_size": 8}
+    train(RunConfig(**(SMALL | options)), progress=False)
     order = list(dict.fromkeys(asked))
     assert len(order) > 5 and order == sorted(order)
 

@@ -81,7 +81,7 @@ def measure(folder: Path, repeats: int = 7) -> dict:
     config = RunConfig(**known | {"weights": "none"})
     steps = -(-stored["n_train"] // step_size(config)) * config.epochs
     found = _predicting(folder, repeats)
-    found["train_seconds"] = round(_step(config, repeats) * steps, 1)
+    found["train_seconds"] = round(_step(config, repeats) * steps, 3)
     keras.mixed_precision.set_global_policy("float32")
     keras.backend.clear_session()
     return found | describe_machine()
