@@ -89,7 +89,7 @@ def test_overrides_reach_the_backbone():
         for step in steps
         if step.parameters.get("protocol") == "finetune"
     }
-    assert sizes == {"alexnet": 224, "vgg19": 96, "mobilenetv2": 96, "resnet50": 96}
+    assert sizes == {"alexnet": 224, "vgg19": 96, "mobilenetv2": 128, "resnet50": 96}
 
 
 def test_paper_has_a_run_for_each_network_and_task():
