@@ -66,7 +66,8 @@ def who_beats_whom(matrix, task, dataset, n, labels=None):
     title += "beyond chance"
     if size > 1 and not values[0, 1]:
         title += "; the first two do not"
-    caption = "+ better, \u2212 worse, = undecided: paired bootstrap over duplicate groups, Holm, "
+    # Not "+ better" first: Markdown would make a list of it.
+    caption = "Better +, worse \u2212, undecided =: paired bootstrap over duplicate groups, Holm, "
     caption += f"5% level, {METRIC_LABELS[HEADLINE[task]]}"
     return theme.finish(figure, title, dataset, caption, n)
 
