@@ -3,6 +3,7 @@
 import errno
 import io
 import shutil
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -227,6 +228,26 @@ def test_a_full_disk_is_said_before_decoding(folder, monkeypatch):
     monkeypatch.setattr(imagecache.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(DataError, match="needs .* GB .*FACES_WORK_DIR"):
         load_images(faces, 64, progress=False)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="madvise is Linux's")
+def test_pages_of_a_map_are_given_back(tmp_path):
+    import psutil
+
+    from utils.files import release_pages
+
+    np.save(tmp_path / "a.npy", np.ones((64, 1 << 20), np.uint8))
+    array = np.load(tmp_path / "a.npy", mmap_mode="r+")
+    process = psutil.Process()
+    before = process.memory_info().rss
+    array[3] = 7
+    assert array[:].sum() == (63 + 7) << 20
+    read = process.memory_info().rss
+    release_pages(array[:, :10])
+    assert read - before > 60e6
+    assert process.memory_info().rss - before < 10e6
+    assert array[3, -1] == 7  # what was written stays
+    release_pages(np.ones(3))  # in memory: nothing to do
 
 
 def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path):

@@ -1,6 +1,7 @@
 """Files that are whole or absent: write aside, then rename."""
 
 import json
+import mmap
 import os
 import shutil
 import uuid
@@ -82,3 +83,15 @@ def read_json(path: Path | str):
         return json.loads(Path(path).read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+
+
+def release_pages(array) -> None:
+    """Drop the pages of a memory-mapped array from this process; the file's content stays.
+
+    Without this the memory of a process grows with every part of the map that it has touched.
+    Does nothing to an array in memory, or where the system offers no ``madvise`` (Windows).
+    """
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = getattr(array, "base", None)
+    if array is not None and hasattr(mmap, "MADV_DONTNEED"):
+        array.madvise(mmap.MADV_DONTNEED)

@@ -112,7 +112,7 @@ _ROWS = [
         "upper layers on cached activations, precision by backbone",
         3,
         (*_TRAINING, "bench/costs"),
-        minutes=2,
+        minutes=5,
     ),
     Row(
         "gradcam",

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from tqdm.auto import tqdm
 
-from utils.files import locked, read_json, write_json
+from utils.files import locked, read_json, release_pages, write_json
 from utils.paths import cache_dir
 
 CHUNK = 1024  # faces between two marks from which an interrupted extraction goes on
@@ -94,5 +94,7 @@ def _extract(lower, images, folder, shape, batch_size: int, progress: bool, mirr
                 array[place] = np.clip(values, -65504, 65504)
             bar.update(rows.stop - rows.start)
         array.flush()
+        release_pages(array)
+        release_pages(images)
         write_json(folder / "done.json", {"shape": shape, "done": stop})
     bar.close()

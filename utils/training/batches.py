@@ -3,6 +3,10 @@
 import keras
 import numpy as np
 
+from utils.files import release_pages
+
+RELEASE_EVERY = 64  # batches between two times that the read pages of a memory map are dropped
+
 
 class Batches(keras.utils.PyDataset):
     """Shuffled batches of images or cached features.
@@ -45,4 +49,6 @@ class Batches(keras.utils.PyDataset):
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         rows = self.rows[chosen]
         x = self.inputs[rows, self.variant[chosen]] if self.variants else self.inputs[rows]
+        if index % RELEASE_EVERY == RELEASE_EVERY - 1:
+            release_pages(self.inputs)
         return np.ascontiguousarray(x), {name: y[rows] for name, y in self.targets.items()}
