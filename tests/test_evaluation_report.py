@@ -80,12 +80,57 @@ def test_findings_are_five_sentences_with_the_numbers_of_the_table(report):
     assert len(sentences) == 5
     best = report.tables["utkface_comparison"]["age"].min()
     assert f"{best:.2f} years" in sentences[0] and "ResNet50, all layers" in sentences[0]
-    assert "1 backbone," in sentences[2]
+    assert "trained once" not in sentences[0] and "input sizes differ" in sentences[0]
+    assert "at one input size" in sentences[2]
     assert "MobileNetV2 with 2.0 million" in sentences[3]
 
 
+def _row(model, protocol, size, age):
+    return {"label": f"{model} {protocol} {size}", "model": model, "protocol": protocol,
+            "input_size": size, "seeds": 1, "age": age, "age_low": age - 0.1, "age_high": age + 0.1,
+            "parameters": 1e6 if model == "mobilenetv2" else 1e7, "run": f"{model}{protocol}{size}",
+            **{f"{t}{e}": np.nan for t in ("age_bin", "gender", "ethnicity")
+               for e in ("", "_low", "_high")}}  # fmt: skip
+
+
+def test_protocols_are_compared_at_one_input_size_and_ties_are_named():
+    table = pd.DataFrame(
+        [
+            _row("resnet50", "finetune", 96, 4.0),
+            _row("mobilenetv2", "finetune", 128, 4.1),
+            _row("alexnet", "finetune", 224, 5.0),
+            _row("alexnet", "head", 224, 5.5),
+            _row("alexnet", "head", 96, 8.0),
+            _row("trivial", "", 0, 15.0),
+        ]
+    )
+    pairs = pd.DataFrame(
+        {
+            "a": ["resnet50finetune96", "alexnetfinetune224"],
+            "b": ["mobilenetv2finetune128", "resnet50finetune96"],
+            "task": "age",
+            "p_holm": [0.4, 0.01],
+        }
+    )
+    first, _, protocols, cost, _ = findings(Study(), table, "utkface", pairs)
+    assert "(not told apart from mobilenetv2 finetune 128)" in first
+    assert "each network was trained once and input sizes differ" in first
+    assert "changes the age error by -0.50 years (AlexNet)" in protocols
+    assert "AlexNet -2.50 years from 96 to 224 px" in protocols
+    assert "0.10 years (no more than chance would give) behind" in cost
+
+
+def test_times_measured_alone_push_others_out(study_dir):
+    study = load_study(study_dir)
+    run = "utkface-resnet50-finetune-128-seed129"
+    study.costs[run] = study.costs[run] | {"idle": {"train_seconds": 30.0}}
+    scored = tables.study_intervals(study, 50, 1)
+    times = tables.comparison(study, scored, "utkface").set_index("run")["train_seconds"].dropna()
+    assert times.to_dict() == {run: 30.0}
+
+
 def test_findings_say_what_is_missing():
-    columns = ["label", "model", "protocol", "parameters", "run"]
+    columns = ["label", "model", "protocol", "input_size", "seeds", "parameters", "run"]
     columns += [f"{t}{e}" for t in ("age", "age_bin", "gender", "ethnicity")
                 for e in ("", "_low", "_high")]  # fmt: skip
     table = pd.DataFrame([{"label": "trivial guess", "model": "trivial"}], columns=columns)

@@ -76,8 +76,9 @@ def study(tmp_path):
 def test_sentences_are_computed(study):
     summary = summarise_study(study)
     text = "\n".join(summary.sentences)
-    assert "Alexnet looks for gender on the eyes" in text
-    assert "Resnet50 looks for gender on the mouth" in text
+    assert summary.sentences[0].startswith("**No method is to be trusted on single faces**")
+    assert "Grad-CAM of Alexnet lies, for the region's area, mostly on: gender eyes (" in text
+    assert "Grad-CAM of Resnet50 lies, for the region's area, mostly on: gender mouth (" in text
     assert "of 8 differences between networks are beyond chance; the largest is the" in text
     assert "Grad-CAM beats the centred Gaussian on both curves (1 of 2 cases)" in text
     assert "Score-CAM does not beat the centred Gaussian on both curves (0 of 2 cases)" in text

@@ -97,7 +97,7 @@ def test_metric_bars_put_the_best_first(tmp_path):
     rows = pd.DataFrame({"label": ["a", "b"], "task": "age", "metric": "mae", "value": [6.0, 5],
                          "n": 9, "ci_low": [5.5, 4.5], "ci_high": [6.5, 5.5]})  # fmt: skip
     figure = results.metric_bars(rows, "utkface", 15.0, [("published: 4.77 years", 4.77)])
-    assert "b is best on age: 5.00 years" in drawn(figure, tmp_path).finding
+    assert "Age: 5.00 years at best (b)" in drawn(figure, tmp_path).finding
     assert figure.axes[0].get_yticklabels()[0].get_text() == "b"
     with pytest.raises(ValueError, match="one task and metric"):
         results.metric_bars(rows.assign(metric=["mae", "cs5"]), "utkface")

@@ -200,13 +200,15 @@ def _changes(rows: list[dict]) -> list[str]:
 def _machine(about: dict) -> str:
     if not about:
         return ""
+    load, cores = about["load_average"], about["usable_cores"]
+    busy = f" (busy: {cores} cores)" if load and load > cores else ""
     able = ", ".join(about.get("instructions", [])) or "no AVX-512"
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return (
         f"Machine: {about['cpu']}, {about['usable_cores']} cores used, "
         f"{about['memory_gb']:.0f} GB, "
         f"{able}, {', '.join(about['gpus']) or 'no GPU'}; Python {about['python']}, {versions}; "
-        f"load average {about['load_average']} at the start."
+        f"load average {load} at the start{busy}."
     )
 
 

@@ -55,13 +55,13 @@ _TRAINING = ("training", "backbones")
 _ROWS = [
     Row(
         "protocol",
-        "First protocol: 4 backbones x 3 tasks x 10 epochs, frozen",
+        "First protocol: 4 backbones x 3 tasks x 10 epochs, frozen, by a cost model",
         "frozen:protocol",
         "model.fit with the frozen backbone in it",
         "features once, then the heads",
         25,
         (*_TRAINING, "bench/costs"),
-        minutes=3,
+        minutes=2.5,
     ),
     Row(
         "protocol_full",
@@ -102,7 +102,7 @@ _ROWS = [
         "cached_activations, precision by backbone",
         2,
         _TRAINING,
-        minutes=6,
+        minutes=5,
     ),
     Row(
         "partial",
@@ -112,7 +112,7 @@ _ROWS = [
         "upper layers on cached activations, precision by backbone",
         3,
         (*_TRAINING, "bench/costs"),
-        minutes=5,
+        minutes=4,
     ),
     Row(
         "gradcam",
@@ -148,7 +148,7 @@ _ROWS = [
     ),
     Row(
         "memory",
-        "Peak memory of a full UTKFace run at 224 px",
+        "Peak memory of a UTKFace run at 224 px, heads on features",
         "memory:full_run",
         "all faces as one float32 array (computed)",
         "a whole run in a process of its own (measured)",
@@ -156,7 +156,7 @@ _ROWS = [
         _TRAINING,
         unit="GB",
         lower_is_better=True,
-        minutes=3,
+        minutes=2,
     ),
     Row(
         "growth",

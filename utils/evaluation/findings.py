@@ -15,7 +15,7 @@ NAMES = {
 CLASS_TASKS = TASKS[1:]
 
 
-def findings(study, table, dataset):
+def findings(study, table, dataset, pairs=None):
     """Five sentences on one data set.
 
     Parameters
@@ -24,6 +24,9 @@ def findings(study, table, dataset):
     table : DataFrame
         From `tables.comparison`.
     dataset : str
+    pairs : DataFrame, optional
+        From `utils.evaluation.pairwise.compare`: names the networks that the test faces do not
+        tell apart from the best one.
 
     Returns
     -------
@@ -33,10 +36,10 @@ def findings(study, table, dataset):
     runs = table[~table["model"].str.startswith(("trivial", "peer_"))]
     guess = table[table["model"] == "trivial"].iloc[0]
     return [
-        _best(runs, guess, ("age",), dataset),
-        _best(runs, guess, CLASS_TASKS, dataset),
+        _best(runs, guess, ("age",), dataset, pairs) + _caution(runs),
+        _best(runs, guess, CLASS_TASKS, dataset, pairs),
         _protocols(runs),
-        _cost(runs),
+        _cost(runs, pairs),
         _for_whom(study, runs),
     ]
 
@@ -62,7 +65,35 @@ def winner(runs, task):
     return rows.loc[rows[task].idxmin() if HEADLINE[task] == "mae" else rows[task].idxmax()]
 
 
-def _best(runs, guess, tasks, dataset):
+def level(pairs, run, task, alpha=0.05):
+    """Runs that the test faces do not tell apart from `run`, by the corrected paired bootstrap.
+
+    Parameters
+    ----------
+    pairs : DataFrame or None
+        From `utils.evaluation.pairwise.compare`.
+    run, task : str
+
+    Returns
+    -------
+    list of str
+    """
+    if pairs is None or pairs.empty:
+        return []
+    rows = pairs[(pairs["task"] == task) & (pairs["p_holm"] >= alpha)]
+    return [*rows.loc[rows["a"] == run, "b"], *rows.loc[rows["b"] == run, "a"]]
+
+
+def _caution(runs):
+    parts = []
+    if len(runs) and runs["seeds"].max() == 1:
+        parts.append("each network was trained once")
+    if runs["input_size"].nunique() > 1:
+        parts.append("input sizes differ")
+    return f" Mind that {' and '.join(parts)}." if parts else ""
+
+
+def _best(runs, guess, tasks, dataset, pairs):
     parts = []
     for task in tasks:
         row = winner(runs, task)
@@ -71,6 +102,9 @@ def _best(runs, guess, tasks, dataset):
         text = f"{_value(row[task], task)}{_span(row, task)} by {row['label']}"
         if pd.notna(guess[task]):
             text += f", against {_value(guess[task], task)} for the trivial guess"
+        equal = runs.loc[runs["run"].isin(level(pairs, row["run"], task)), "label"]
+        if len(equal):
+            text += f" (not told apart from {' and '.join(equal)})"
         parts.append(f"{TASK_LABELS[task]} {text}" if task != "age" else text)
     where = NAMES.get(dataset, dataset)
     if not parts:
@@ -82,7 +116,7 @@ def _best(runs, guess, tasks, dataset):
 
 
 def _protocols(runs):
-    """How much training all layers gains over the frozen backbone, on backbones with both."""
+    """What training all layers gains over the frozen backbone at the same input size."""
     pairs = _both(runs)
     parts = []
     for task in TASKS:
@@ -91,21 +125,22 @@ def _protocols(runs):
             name = "age error" if task == "age" else TASK_LABELS[task]
             less = name + (" by {:+.2f} years" if task == "age" else " by {:+.1f}")
             parts.append(less.format(gain.mean() * (1 if task == "age" else 100)))
+    sizes = _sizes(runs)
     if not parts:
-        return "No backbone was trained both frozen and in full, so their difference is not known."
+        missing = "No backbone was trained both frozen and in full at one input size"
+        return f"{missing}, so their difference is not known.{sizes}"
     unit = " points of accuracy" if len(parts) > 1 or "years" not in parts[0] else ""
-    here = runs[runs["model"].isin(pairs.index) & runs["protocol"].isin(["head", "finetune"])]
-    mixed = here.groupby("model")["input_size"].nunique().gt(1).any()
+    names = " and ".join(MODELS.get(model, model) for model, _ in pairs.index)
     return (
-        f"Training all layers instead of a frozen backbone changes, on average over "
-        f"{len(pairs)} backbone{'s' * (len(pairs) > 1)}, the {', '.join(parts)}{unit}"
-        f"{'; part of that is the input size, which differs too' if mixed else ''}."
+        f"At the same input size, training all layers instead of heads on the frozen backbone "
+        f"changes the {', '.join(parts)}{unit} ({names}).{sizes}"
     )
 
 
 def _both(runs):
+    """Backbones and input sizes with both protocols."""
     plain = runs[runs["protocol"].isin(["head", "finetune"])]
-    best = plain.groupby(["model", "protocol"], sort=False)[list(TASKS)].agg(
+    best = plain.groupby(["model", "input_size", "protocol"], sort=False)[list(TASKS)].agg(
         {task: "min" if task == "age" else "max" for task in TASKS}
     )
     wide = best.unstack("protocol")
@@ -115,7 +150,21 @@ def _both(runs):
     return wide[head & wide.filter(like="_finetune").notna().any(axis=1)]
 
 
-def _cost(runs):
+def _sizes(runs):
+    """What larger pictures alone change for frozen backbones."""
+    plain = runs[(runs["protocol"] == "head") & runs["age"].notna()]
+    parts = []
+    for model, rows in plain.sort_values("input_size").groupby("model", sort=False):
+        if rows["input_size"].nunique() > 1:
+            first, last = rows.iloc[0], rows.iloc[-1]
+            parts.append(
+                f"{MODELS.get(model, model)} {last['age'] - first['age']:+.2f} years from "
+                f"{first['input_size']:.0f} to {last['input_size']:.0f} px"
+            )
+    return f" Larger pictures alone change the frozen ones: {', '.join(parts)}." if parts else ""
+
+
+def _cost(runs, pairs):
     """How far the smallest network is from the best one."""
     task = "age" if runs["age"].notna().sum() > 1 else "age_bin"
     rows = runs[runs["parameters"].notna() & runs[task].notna()]
@@ -129,6 +178,8 @@ def _cost(runs):
         return f"{best['label']} is both the smallest network ({size}) and the best on age."
     gap = abs(small[task] - best[task])
     text = f"{gap:.2f} years" if task == "age" else f"{100 * gap:.1f} points"
+    if small["run"] in level(pairs, best["run"], task):
+        text += " (no more than chance would give)"
     times = best["parameters"] / least
     return (
         f"The smallest network, {MODELS.get(small['model'], small['model'])} with {size}, stays "

@@ -131,7 +131,9 @@ def error_by_digit(faces, resamples):
     Returns
     -------
     DataFrame
-        Columns digit, mae (years), ci_low, ci_high, n, share; one row for each digit seen.
+        Columns digit, mae (years), ci_low, ci_high, n, share, mae_equal_ages (each decade weighed
+        as in all faces: the error grows with age, and ages that end in 0 or 5 are older than the
+        others); one row for each digit seen.
     """
     require(faces, ["age", "pred_age"])
     use = faces[["age", "pred_age"]].notna().all(axis=1).to_numpy()
@@ -146,4 +148,11 @@ def error_by_digit(faces, resamples):
         here = member[:, value]
         ends = interval(spread[:, value])
         rows.append((value, error[here].mean(), *ends, int(here.sum()), here.sum() / use.sum()))
-    return pd.DataFrame(rows, columns=["digit", "mae", "ci_low", "ci_high", "n", "share"])
+    table = pd.DataFrame(rows, columns=["digit", "mae", "ci_low", "ci_high", "n", "share"])
+    decade = (faces["age"].fillna(0) // 10).to_numpy(int)
+    cells = pd.DataFrame({"error": error, "digit": digit, "decade": decade})[use]
+    mean = cells.pivot_table(index="decade", columns="digit", values="error")
+    # Only decades that hold every digit can be compared.
+    weight = cells["decade"].value_counts().reindex(mean.dropna().index)
+    equal = mean.dropna().mul(weight, axis=0).sum() / weight.sum()
+    return table.assign(mae_equal_ages=table["digit"].map(equal))

@@ -18,7 +18,7 @@ from utils.evaluation.bootstrap import Resamples, groups_of
 from utils.evaluation.columns import CLASSES, HEADLINE, TASKS, part, tasks_of
 from utils.evaluation.elsewhere import elsewhere
 from utils.evaluation.elsewhere import readable as elsewhere_readable
-from utils.evaluation.findings import findings, winner
+from utils.evaluation.findings import findings, level, winner
 from utils.evaluation.references import references
 from utils.files import write_aside, write_json
 from utils.plots import ablations as ablation_plots
@@ -109,19 +109,24 @@ def _compared(report, study, scored, dataset, resamples, seed):
     report.tables[f"{dataset}_comparison"] = table
     report.tables[f"{dataset}_comparison_readable"] = tables.readable(table)
     report.tables[f"{dataset}_peers"] = tables.peers(study, dataset)
-    report.findings[dataset] = findings(study, table, dataset)
     here = scored[(scored["dataset"] == dataset) & (scored["split_kind"] == "group")]
     runs = tables.run_table(study)
     chosen = tables.systems(runs[(runs["dataset"] == dataset) & (runs["split"] == "group")])
     names = dict(zip(chosen["run"], chosen["label"], strict=True))
     chosen = {run: study.predictions[run] for run in chosen["run"] if run in study.predictions}
-    every = []
+    every = {}
     for task in TASKS:
         rows = here[here["task"] == task]
         if rows.empty:
             continue
         n, guess = int(rows["n"].max()), table.loc[table["model"] == "trivial", task].iloc[0]
         report.draw(f"{dataset}_{task}_bars", study_plots.summary, table, dataset, task, n)
+        if (report.tables["seeds"]["dataset"] == dataset).any():
+            report.draw(f"{dataset}_{task}_seeds", study_plots.seeds, here, task, dataset)
+        pairs = pairwise.compare(
+            chosen, task, groups=study.splits.get(dataset), n=resamples, seed=seed
+        )
+        best = winner(table[table["model"] != "trivial"], task)
         report.draw(
             f"{dataset}_{task}_pareto",
             study_plots.pareto,
@@ -130,14 +135,10 @@ def _compared(report, study, scored, dataset, resamples, seed):
             dataset,
             n=n,
             baseline=guess,
-        )
-        if (report.tables["seeds"]["dataset"] == dataset).any():
-            report.draw(f"{dataset}_{task}_seeds", study_plots.seeds, here, task, dataset)
-        pairs = pairwise.compare(
-            chosen, task, groups=study.splits.get(dataset), n=resamples, seed=seed
+            level=level(pairs, best["run"], task) if best is not None else (),
         )
         if len(pairs):
-            every.append(pairs)
+            every[task] = pairs
             matrix = pairwise.beats(pairs)
             report.tables[f"{dataset}_{task}_who_beats_whom"] = matrix.reset_index(names="run")
             report.draw(
@@ -149,7 +150,9 @@ def _compared(report, study, scored, dataset, resamples, seed):
                 int(pairs["n"].iloc[0]),
                 names,
             )
-    report.tables[f"{dataset}_pairs"] = pd.concat(every) if every else pd.DataFrame()
+    pairs = pd.concat(every.values()) if every else pd.DataFrame()
+    report.tables[f"{dataset}_pairs"] = pairs
+    report.findings[dataset] = findings(study, table, dataset, pairs)
     _curves(report, study, dataset, names, table)
 
 
@@ -195,10 +198,14 @@ def _examined(report, study, dataset, resamples, seed):
     report.tables[f"{dataset}_label_conflicts"] = noise.label_conflicts(labels)
     report.tables[f"{dataset}_ceilings"] = noise.ceilings(labels, resamples, seed)
     ours = table[~table["model"].str.startswith(("trivial", "peer_"))]
+    gaps = []
     for task in TASKS:
         best = winner(ours, task)
         if best is not None and best["run"] in study.predictions:
             _best_figures(report, study, dataset, task, best)
+            found = report.tables[f"{dataset}_gaps"]
+            gaps.append(found[(found["run"] == best["run"]) & (found["task"] == task)])
+    report.tables[f"{dataset}_gaps_of_best"] = pd.concat(gaps) if gaps else pd.DataFrame()
     _ceiling_figure(report, study, dataset, ours)
 
 

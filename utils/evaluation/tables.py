@@ -230,10 +230,13 @@ def comparison(study, scored, dataset):
     DataFrame
         Columns label, model, protocol, input_size, seeds, then per task the test value of the
         headline metric (mean over seeds) and its interval for the lowest seed as
-        `<task>_low`, `<task>_high`; parameters, flops (one image), train_seconds,
-        images_per_second, latency_ms. The last row is the trivial guess.
+        `<task>_low`, `<task>_high`; parameters, flops (one image); train_seconds,
+        images_per_second, latency_ms, measured alone where any run of the study was.
+        The last row is the trivial guess.
     """
     here = scored[(scored["dataset"] == dataset) & (scored["split_kind"] == "group")]
+    # Times of a busy machine do not stand beside those that were measured alone.
+    alone = any("idle" in cost for cost in study.costs.values())
     rows = []
     for system, table in here.groupby("system", sort=False):
         first = table.sort_values("seed", kind="stable").iloc[0]
@@ -246,9 +249,11 @@ def comparison(study, scored, dataset):
             for end in ("low", "high"):
                 row[f"{task}_{end}"] = ends[f"ci_{end}"].mean() if len(ends) else np.nan
         cost = study.costs.get(first["run"], {})
-        cost = cost | cost.get("idle", {})  # measured alone, where that was done
-        for name in ("parameters", "flops", "train_seconds", "images_per_second", "latency_ms"):
+        timed = cost.get("idle", {}) if alone else cost
+        for name in ("parameters", "flops"):
             row[name] = cost.get(name, np.nan)
+        for name in ("train_seconds", "images_per_second", "latency_ms"):
+            row[name] = timed.get(name, np.nan)
         rows.append(row)
     guess = baseline_rows(study, dataset).set_index(["task", "metric"])["value"]
     last = {"label": "trivial guess", "model": "trivial", "protocol": "", "seeds": 0}

@@ -9,7 +9,7 @@ from utils.explain import gallery
 from utils.explain.evidence import unique_labels
 from utils.explain.judge import against_control, verdict, verdicts
 from utils.explain.names import CONTROLS, FAITHFULNESS, LOWER_IS_BETTER, METHOD_LABELS, METHODS
-from utils.explain.regions import ALIGNED, focus, shares_table
+from utils.explain.regions import shares_table
 from utils.explain.study import panel, truths
 
 NO_FACES = (
@@ -90,14 +90,6 @@ def truth_against_prediction(view, task, names):
     )
 
 
-def _where(evidence, attention) -> str:
-    """End of a title: the region with the most attention, where the regions fit the faces."""
-    if evidence.dataset not in ALIGNED:
-        return ": where the attention lies on average"
-    parts = [f"{label} {focus(shares)[0]}" for label, shares in attention.items()]
-    return f", most attention for its area: {', '.join(parts)}"
-
-
 def mean_maps(found, faces):
     """Mean Grad-CAM of each network on the mean face.
 
@@ -109,8 +101,7 @@ def mean_maps(found, faces):
         From `utils.explain.evidence.load_mean_faces`.
     """
     names = unique_labels(found)
-    attention = {names[one.run]: one.about["attention"]["all"] for one in found}
-    title = TASK_LABELS[found[0].task].capitalize() + _where(found[0], attention)
+    title = f"{TASK_LABELS[found[0].task].capitalize()}: where Grad-CAM lies on average"
     return gallery.mean_map_figure(
         faces["all"],
         {names[one.run]: one.maps["all"].astype(np.float32) for one in found},
@@ -136,20 +127,19 @@ def mean_maps_by_group(evidence, faces, kind):
     groups = [group for group in evidence.maps if group.startswith(f"{kind}:")]
     if not groups:
         return None
-    counts, attention = evidence.about["counts"], evidence.about["attention"]
+    counts = evidence.about["counts"]
     labels = {g: f"{g.split(':', 1)[1]} ({counts[g]})" for g in groups}
     # The mean face of a predicted class is that of the faces that truly have it.
     own = {g: g.replace("class:", f"{evidence.task}:") for g in groups}
     name = "predicted class" if kind == "class" else TASK_LABELS[kind]
-    title = f"{evidence.label}, {TASK_LABELS[evidence.task]}" + _where(
-        evidence, {g.split(":", 1)[1]: attention[g] for g in groups}
-    )
+    # No region is named: differences between groups are not tested.
+    title = f"{evidence.label}, {TASK_LABELS[evidence.task]}: mean map by {name}"
     return gallery.mean_map_figure(
         {labels[g]: faces.get(own[g], faces["all"]) for g in groups},
         {labels[g]: evidence.maps[g].astype(np.float32) for g in groups},
         title,
         evidence.dataset,
-        f"Mean Grad-CAM by {name}",
+        f"Mean Grad-CAM by {name} as labelled; differences between groups are not tested",
         sum(counts[g] for g in groups),
         columns=5,
     )
@@ -253,4 +243,7 @@ def best_method(table) -> str:
     ranks = (rows["value"] * sign).groupby([rows["run"], rows["task"], rows["statistic"]]).rank()
     mean = ranks.groupby(rows["method"]).mean().sort_values()
     parts = [f"{METHOD_LABELS[name]} {rank:.1f}" for name, rank in mean.items()]
-    return f"Mean rank over networks, tasks and faithfulness statistics: {', '.join(parts)}."
+    return (
+        f"Mean rank over networks, tasks and faithfulness statistics: {', '.join(parts)}; a rank "
+        "alone earns no trust, the comparison with the controls and the randomisation check do."
+    )

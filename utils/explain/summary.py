@@ -54,7 +54,7 @@ def summarise_study(folder) -> Summary:
         summary.sentences.append(true_evidence(table[drawn]))
         summary.figures["true_evidence"] = figures.true_evidence_figure(table[drawn])
     if len(real):
-        summary.sentences.append(trusted(summary.tables["methods"]))
+        summary.sentences.insert(0, trusted(summary.tables["methods"]))
     summary.sentences = [text for text in summary.sentences if text]
     return summary
 
@@ -87,19 +87,26 @@ def where(table, names) -> list[str]:
     for run, own in rows.groupby("run", sort=False):
         parts = []
         for task in tasks_of(own["task"]):
-            best = own[own["task"] == task].nlargest(1, "ratio").iloc[0]
-            parts.append(
-                f"{TASK_LABELS[task]} on the {best['region']} ({_percent(best)} of the attention, "
-                f"{best['ratio']:.1f} times its area)"
-            )
+            parts.append(f"{TASK_LABELS[task]} {_regions(own[own['task'] == task])}")
         out = own[own["region"].isin(["hair", "background"])].groupby("task")["value"].sum()
         low, high = (f"{value:.0%}" for value in (out.min(), out.max()))
         outside = low if low == high else f"{low} to {high}"
         sentences.append(
-            f"{names[run]} looks for {'; '.join(parts)}; {outside} falls outside the face "
-            f"({int(own['n'].max()):,} faces)."
+            f"Grad-CAM of {names[run]} lies, for the region's area, mostly on: {'; '.join(parts)}. "
+            f"{outside} falls outside the face ({int(own['n'].max()):,} faces)."
         )
     return sentences
+
+
+def _regions(rows) -> str:
+    """The region with most attention for its area, and those whose intervals reach it."""
+    best = rows.loc[rows["ratio"].idxmax()]
+    reach = rows["ci_high"] / rows["area"] >= best["ci_low"] / best["area"]
+    kept = rows[reach].sort_values("ratio", ascending=False)
+    return " or ".join(
+        f"{row['region']} ({_percent(row)} of the attention, {row['ratio']:.1f} times its area)"
+        for row in kept.to_dict("records")
+    )
 
 
 def sharpness(evidence) -> list[str]:
@@ -227,7 +234,10 @@ def randomised(table) -> str:
         )
     if not parts:
         return ""
-    return f"With every layer randomised: {'; '.join(parts)}. A map that stays fails."
+    return (
+        f"With every layer randomised: {'; '.join(parts)}. A map fails if the upper end of its "
+        f"interval reaches {FAILS_ABOVE}."
+    )
 
 
 def true_evidence(table) -> str:

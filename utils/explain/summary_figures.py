@@ -34,6 +34,11 @@ def _mark(run) -> str:
     return theme.PROTOCOL_MARKERS.get(parts[2] if len(parts) > 2 else "", "o")
 
 
+def _range(sizes) -> str:
+    low, high = int(sizes.min()), int(sizes.max())
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 def attention_figure(table, dataset, names):
     """Attention by region for all networks, a panel a task; bars: the region's area."""
     rows = attention_of(table)
@@ -72,8 +77,10 @@ def attention_figure(table, dataset, names):
     handles, labels = axes[0, 0].get_legend_handles_labels()
     axes[0, -1].legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=10)
     top = rows.groupby("region")["ratio"].mean()
+    first, second = top.nlargest(2).index
     title = (
-        f"Most attention for its area: the {top.idxmax()} ({top.max():.1f} times an even spread)"
+        f"For their area most of Grad-CAM lies on {first} ({top[first]:.1f} times an even spread, "
+        f"mean over networks and tasks) and {second} ({top[second]:.1f})"
     )
     caption = (
         "Share of Grad-CAM's attention by region, 95 % intervals; bars: attention spread evenly"
@@ -109,8 +116,8 @@ def mean_maps_figure(evidence, face, names):
     n = max(one.about["counts"]["all"] for one in evidence)
     places = pd.Series([focus(one.about["attention"]["all"])[0] for one in evidence])
     top = places.value_counts()
-    title = f"Most attention for its area: {top.index[0]} in {top.iloc[0]} of "
-    title += f"{len(places)} mean maps"
+    parts = [f"{region} in {count}" for region, count in top.items()]
+    title = f"Most of Grad-CAM for its area: {', '.join(parts)} of {len(places)} mean maps"
     caption = "Mean Grad-CAM on the mean face; bright: more attention"
     return theme.finish(figure, title, evidence[0].dataset, caption, n)
 
@@ -148,7 +155,8 @@ def methods_figure(table, gains, dataset, names):
     title = f"Both curves beat the centred Gaussian in {int(won.sum())} of {len(won)} cases"
     caption = (
         "One mark a network and task, 95 % intervals, paired by face; right of the dashed line is "
-        "better than the Gaussian (left, middle) or fails (right)"
+        "better than the Gaussian (left, middle) or fails (right); "
+        f"{_range(gains['n'])} faces a mark, right {_range(last['n'])}"
     )
     return theme.finish(figure, title, dataset, caption, int(gains["n"].max()))
 

@@ -23,7 +23,9 @@ def gains(rows, dataset, machine):
     figure, axes = theme.canvas(height=1.9 + 0.62 * len(rows), width=1.25 * theme.WIDTH)
     for k, row in enumerate(rows):
         axes.barh(k, row["gain"], 0.6, color=theme.BLUE if row["agree"] else theme.PALE)
-        axes.text(row["gain"] * 1.06, k, f"{row['gain']:.3g}x", va="center", fontsize=12)
+        # Right of the goal's line where that would strike it through.
+        at = max(row["gain"], row["goal"] if row["gain"] < (row["goal"] or 0) else 0)
+        axes.text(at * 1.06, k, f"{row['gain']:.3g}x", va="center", fontsize=12)
         if row["goal"]:
             axes.plot([row["goal"]] * 2, [k - 0.42, k + 0.42], color=theme.RED, linewidth=2.5)
     axes.axvline(1, color=theme.BLACK, linewidth=1)

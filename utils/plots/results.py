@@ -171,8 +171,8 @@ def metric_bars(rows, dataset, baseline=None, references=()):
     if lines:
         axes.legend(loc="lower left", fontsize=10.5, frameon=True, framealpha=1, edgecolor="none")
     best = rows.iloc[0]
-    title = f"{best['label']} is best on {TASK_LABELS[task]}: {_number(best['value'], metric)}"
-    title += f"{' years' if metric == 'mae' else ''}"
+    title = f"{TASK_LABELS[task].capitalize()}: {_number(best['value'], metric)}"
+    title += f"{' years' if metric == 'mae' else ''} at best ({best['label']})"
     if baseline is not None:
         title += f", the trivial guess {_number(baseline, metric)}"
     caption = "Test split" + (", lines: 95% interval" if "ci_low" in rows else "")
@@ -204,15 +204,15 @@ def confusion(predictions, task, dataset, split="test", label=""):
     figure, axes = theme.canvas(height=size, width=max(5.4, 2.4 + 1.05 * len(real)))
     rows = [f"{name}\n(n = {n:,})" for name, n in zip(counts.index, real, strict=True)]
     theme.annotated(axes, shares, texts, rows, list(counts.columns), (0, 1))
-    axes.set(xlabel=f"predicted {TASK_LABELS[task]}", ylabel=f"true {TASK_LABELS[task]}")
+    axes.set(xlabel=f"predicted {TASK_LABELS[task]}", ylabel=f"labelled {TASK_LABELS[task]}")
     values = from_confusion(counts.to_numpy())
     wrong = np.where(np.eye(len(real), dtype=bool), 0, counts.to_numpy())
     i, j = np.unravel_index(wrong.argmax(), wrong.shape)
     title = f"{label + ': ' if label else ''}{values['accuracy']:.1%} right"
     if wrong.max():
-        title += f"; most often '{counts.index[i]}' is taken for '{counts.columns[j]}' "
+        title += f"; most often label '{counts.index[i]}' is taken for '{counts.columns[j]}' "
         title += f"({wrong[i, j]:,} faces, {shares[i, j]:.0%})"
-    caption = f"Share of each true class, {split} split; balanced accuracy "
+    caption = f"Share of each labelled class, {split} split; balanced accuracy "
     caption += f"{values['balanced_accuracy']:.1%}"
     return theme.finish(figure, title, dataset, caption, int(real.sum()))
 
@@ -246,7 +246,7 @@ def true_vs_predicted(predictions, dataset, split="test", label=""):
     bins = pd.Series(guess).groupby(age // 5 * 5 + 2.5)
     middle = bins.agg(["median", "size"]).query("size >= 10")
     axes.plot(middle.index, middle["median"], "o-", color=theme.RED, lw=2, ms=5, label="median")
-    axes.set(xlabel="true age (years)", ylabel="predicted age (years)", xlim=(0, top))
+    axes.set(xlabel="labelled age (years)", ylabel="predicted age (years)", xlim=(0, top))
     axes.set(ylim=(0, top))
     axes.legend(loc="upper left")
     error = np.abs(guess - age)
@@ -297,7 +297,7 @@ def error_by_age(predictions, dataset, split="test", labels=None, baseline_age=N
         upper.plot(years, np.abs(years - baseline_age), ":", color=theme.RED, label="trivial guess")
     lower.axhline(0, color=theme.BLACK, lw=1)
     upper.set(ylabel="mean abs. error (years)", ylim=(0, None))
-    lower.set(xlabel="true age (years)", ylabel="bias (years)")
+    lower.set(xlabel="labelled age (years)", ylabel="bias (years)")
     if len(runs) > 1 or baseline_age is not None:
         upper.legend(fontsize=10.5)
     figure.align_ylabels()

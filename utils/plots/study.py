@@ -85,7 +85,7 @@ def front(cost, value, lower):
     return ~(as_good & better).any(axis=1)
 
 
-def pareto(table, task, dataset, cost="flops", n=None, baseline=None):
+def pareto(table, task, dataset, cost="flops", n=None, baseline=None, level=()):
     """Quality against cost; models on the front are joined by a line.
 
     Parameters
@@ -93,6 +93,8 @@ def pareto(table, task, dataset, cost="flops", n=None, baseline=None):
     table : DataFrame
         From `utils.evaluation.tables.comparison`.
     cost : {"flops", "parameters", "train_seconds"}
+    level : list of str
+        Runs that the test faces do not tell apart from the best one.
     """
     names = {
         "flops": "FLOPs an image (G)",
@@ -125,11 +127,12 @@ def pareto(table, task, dataset, cost="flops", n=None, baseline=None):
     if baseline is not None and np.isfinite(baseline):
         axes.axhline(baseline, color=theme.RED, ls=":", lw=2)
     top = rows.loc[rows[task].idxmin() if metric in LOWER_IS_BETTER else rows[task].idxmax()]
-    cheap = rows[best].iloc[0]
-    title = f"Best on {TASK_LABELS[task]}: {top['label']} ({shown(top[task], metric)})"
+    equal = rows[rows["run"].isin(level) & (rows["x"] < top["x"])]
+    cheap = (equal if len(equal) else rows[best]).iloc[0]
+    title = f"{TASK_LABELS[task].capitalize()}: {shown(top[task], metric)} at best ({top['label']})"
     if cheap["label"] != top["label"]:
         title += f"; {cheap['label']} costs {top['x'] / cheap['x']:.1f} times less and reaches "
-        title += shown(cheap[task], metric)
+        title += shown(cheap[task], metric) + ", not told apart" * bool(len(equal))
     caption = "The line joins the models that none beats on both; bars: 95% interval"
     return theme.finish(figure, title, dataset, caption, n)
 
@@ -385,7 +388,7 @@ def ceilings(table, best, dataset):
         axes.invert_yaxis()
         axes.set(xlabel=text)
     grid[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
-    title = "Label noise bounds "
+    title = "By the labels of copies, noise bounds "
     parts = [
         f"{TASK_LABELS[r.task]} at {shown(r.ceiling, r.metric)} (best model "
         f"{shown(r.value, r.metric)})"
@@ -394,7 +397,8 @@ def ceilings(table, best, dataset):
     ]
     title += "; ".join(parts[:2])
     groups = int(rows["groups"].max())
-    caption = f"Bounds from labels that disagree inside {groups:,} groups of copies of one picture"
+    caption = f"Bounds from labels that disagree inside {groups:,} groups of copies of one "
+    caption += "picture; other faces may carry less noise, or more"
     return theme.finish(figure, title, dataset, caption)
 
 
@@ -415,13 +419,15 @@ def error_by_digit(table, dataset, label=""):
     )
     axes.grid(axis="x", visible=False)
     round_age = table["digit"] % 5 == 0
-    means = [
-        np.average(rows["mae"], weights=rows["n"]) if len(rows) else np.nan
-        for rows in (table[round_age], table[~round_age])
-    ]
+    sides = (table[round_age], table[~round_age])
+    means, equal = (
+        [np.average(rows[name], weights=rows["n"]) if len(rows) else np.nan for rows in sides]
+        for name in ("mae", "mae_equal_ages")
+    )
     title = f"{label + ': ' if label else ''}ages ending in 0 or 5 are missed by {means[0]:.2f} "
-    title += f"years, others by {means[1]:.2f}"
-    caption = "95% interval by bootstrap over duplicate groups, test split"
+    title += f"years, others by {means[1]:.2f}; at equal ages by {equal[0]:.2f} and {equal[1]:.2f}"
+    caption = "95% interval by bootstrap over duplicate groups, test split; equal ages: decades "
+    caption += "weighed alike, as round ages are older"
     return theme.finish(figure, title, dataset, caption, int(table["n"].sum()))
 
 

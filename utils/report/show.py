@@ -32,10 +32,21 @@ def show(thing, caption: str = "", alt: str = "") -> None:
         alt = alt or ". ".join(text for text in (finding, caption) if text)
         _figure(thing, caption, alt)
     else:
-        with pd.option_context("display.max_colwidth", None, "display.max_columns", None):
+        with pd.option_context(*_TABLES):
             display(thing, metadata={"caption": caption, "alt": alt or caption})
     if caption:
         display(Markdown(f"*{caption}*"), metadata={"repeats_caption": True})
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+_TABLES = (
+    *("display.max_colwidth", None),
+    *("display.max_columns", None),
+    *("display.float_format", _short),
+)
 
 
 def _figure(figure, caption: str, alt: str) -> None:
