@@ -11,7 +11,7 @@ from utils.evaluation import tables
 from utils.evaluation.__main__ import main
 from utils.evaluation.columns import probability_columns
 from utils.evaluation.findings import findings
-from utils.evaluation.report import Report, build, load_captions, write
+from utils.evaluation.report import Report, build, write
 from utils.runs import Study, load_study
 
 RUNS = {
@@ -156,11 +156,34 @@ def test_leakage_pairs_the_naive_run_with_its_twin(report):
     assert set(table["task"]) == {"age", "age_bin", "gender", "ethnicity"}
 
 
+def test_a_study_on_the_naive_split_alone_is_reported(tmp_path):
+    # Profile `paper` ended in an error: only runs on the group-aware split were compared.
+    run = "utkface-resnet50-head-224-seed129-naive"
+    faces = fake_predictions(400, 1, 5.0)
+    (tmp_path / "predictions").mkdir()
+    faces.to_parquet(tmp_path / f"predictions/{run}.parquet")
+    made = build(load_study(tmp_path), resamples=50)
+    assert len(made.tables["utkface_comparison"]) == 2
+    assert "by ResNet50, frozen, 224 px, naive split" in made.findings["utkface"][0]
+
+
+def test_groups_in_the_predictions_are_used_where_there_is_no_split_file(tmp_path):
+    # Reports of run_all.sh drew single faces and knew no label noise.
+    run = "utkface-resnet50-head-224-seed129"
+    faces = fake_predictions(400, 1, 5.0).assign(group=lambda t: t.index // 2)
+    faces["group"] = faces["group"].astype(str)
+    (tmp_path / "predictions").mkdir()
+    faces.to_parquet(tmp_path / f"predictions/{run}.parquet")
+    study = load_study(tmp_path)
+    assert tables.labels_of(study, "utkface")["group"].nunique() == 200
+    assert "utkface_label_conflicts" in build(study, resamples=50).tables
+
+
 def test_command_writes_every_table_and_figure(study_dir, tmp_path, capsys):
     assert main([str(study_dir), "--out", str(tmp_path), "--resamples", "50"]) == 0
     results = pd.read_csv(tmp_path / "results.csv")
     assert results[["ci_low", "ci_high"]].notna().all(axis=None)
-    captions = load_captions(tmp_path)
+    captions = json.loads((tmp_path / "figures" / "captions.json").read_text())
     assert "n = " in captions["utkface_age_bars"]["caption"]
     assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == set(captions)
     assert "done" in capsys.readouterr().out

@@ -311,7 +311,6 @@ def test_figures_say_what_they_show(spot_model, faces, spot):
         gallery.attention_figure({"a": table, "b": table}, "t", "utkface"),
         gallery.curves_figure(curves, "t", "utkface"),
         gallery.cascade_figure({"Grad-CAM": steps}, "t", "utkface"),
-        gallery.scores_figure(summarise(per_face), "t", "share", "utkface"),
     ):
         drawn.canvas.draw()
         assert drawn.finding and drawn.axes

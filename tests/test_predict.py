@@ -105,3 +105,14 @@ def test_weights_that_do_not_fit_are_named(run, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "SHIPPED", tmp_path)
     with pytest.raises(ValueError, match="does not fit alexnet"):
         models.load("small")
+
+
+def test_photographs_are_turned_as_their_camera_says(tmp_path):
+    from utils.datasets.cleaning import open_rgb
+
+    picture = Image.new("RGB", (40, 20))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    assert open_rgb(tmp_path / "a.jpg").size == (40, 20)
+    assert open_rgb(tmp_path / "a.jpg", upright=True).size == (20, 40)

@@ -287,6 +287,10 @@ def test_cosine_warms_up_and_ends_low():
         ({"model": "vgg"}, "backbone 'vgg' is unknown"),
         ({"tasks": ["smile"]}, r"\['smile'\] are unknown"),
         ({"precision": "int8"}, "precision 'int8' is unknown"),
+        ({"batch_size": -1}, "batch_size=-1.*at least 0"),
+        ({"limit": -5}, "limit=-5.*at least 0"),
+        ({"split": "grup"}, "split 'grup' is unknown"),
+        ({"phases": [{"epoch": 5}]}, "expected a dict with"),
     ],
 )
 def test_bad_parameters_get_one_clear_error(options, message):
@@ -357,3 +361,19 @@ def test_activations_of_two_precisions_do_not_share_a_cache(work_dir):
     alone = cached_activations(lower, images, "same faces", progress=False, mirror=False)
     assert alone.shape == (3, *reduced.shape[2:])
     np.testing.assert_array_equal(alone, reduced[:, 0])
+
+
+def test_a_training_that_diverges_says_so_at_once(work_dir):
+    options = {"protocol": "head", "model": "alexnet", "learning_rate": 1e30}
+    with pytest.raises(ValueError, match="training diverged.*lower learning_rate"):
+        train(RunConfig(**(SMALL | options)), progress=False)
+
+
+def test_a_run_with_other_settings_is_not_taken_for_a_planned_one(work_dir):
+    from utils.report.collect import finished_runs
+
+    options = {"protocol": "head", "model": "alexnet", "profile": "cpu"}
+    folder = train(RunConfig(**(SMALL | options)), progress=False)
+    assert finished_runs("gpu", {folder.name: {"epochs": 1}}) == [folder]
+    assert finished_runs("gpu", {folder.name: {"epochs": 15}}) == []
+    assert "group" in pd.read_parquet(folder / "predictions.parquet")

@@ -34,7 +34,7 @@ def find_pictures(folder: Path) -> list[Path]:
 
 def _faces(path: Path, size: int, detect: bool) -> Iterator[tuple[str, np.ndarray]]:
     """Suffix and pixels [size, size, 3] of each face of a picture."""
-    picture = open_rgb(path)
+    picture = open_rgb(path, upright=True)
     if not detect:
         yield "", np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
         return

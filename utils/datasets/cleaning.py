@@ -4,12 +4,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils.datasets.facetable import DataError
 
 
-def open_rgb(source: Path | str | bytes) -> Image.Image:
+def open_rgb(source: Path | str | bytes, upright: bool = False) -> Image.Image:
     """Open a picture as 8-bit RGB, whatever its mode.
 
     Grey, CMYK, palette and transparent pictures are converted; 16-bit grey is scaled to 8 bits
@@ -19,6 +19,9 @@ def open_rgb(source: Path | str | bytes) -> Image.Image:
     ----------
     source : Path, str or bytes
         A file or its content.
+    upright : bool
+        Turn the picture as its EXIF orientation says, as photographs need it. Data sets are read
+        as they are stored.
 
     Raises
     ------
@@ -29,6 +32,8 @@ def open_rgb(source: Path | str | bytes) -> Image.Image:
     try:
         with Image.open(file) as picture:
             picture.load()
+            if upright:
+                picture = ImageOps.exif_transpose(picture)
             if picture.mode.startswith("I") or picture.mode == "F":
                 values = np.asarray(picture, dtype=np.float64)
                 scale = 257.0 if picture.mode.startswith("I;16") or values.max() > 255 else 1.0

@@ -95,11 +95,6 @@ def _components(n: int, pairs: np.ndarray) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-def exact_groups(prints: pd.DataFrame) -> pd.DataFrame:
-    """Byte-identical files: ``image`` and ``digest`` of those that occur more than once."""
-    return prints.loc[prints.duplicated("digest", keep=False), ["image", "digest"]]
-
-
 def assign_groups(faces: FaceSet, distance: int = DISTANCE, progress: bool = True) -> FaceSet:
     """Put pictures that are identical or nearly so into one group.
 

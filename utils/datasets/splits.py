@@ -29,7 +29,9 @@ def _strata(table: pd.DataFrame) -> pd.Series:
 
 def published_split(dataset: str) -> pd.DataFrame | None:
     """The split that the study publishes for a data set, or None."""
-    path = ROOT / "reports" / "study" / "splits" / f"{dataset}.csv"
+    # The Kaggle table holds the same faces under the same names.
+    name = {"utkface_csv": "utkface"}.get(dataset, dataset)
+    path = ROOT / "reports" / "study" / "splits" / f"{name}.csv"
     return pd.read_csv(path, dtype=str) if path.is_file() else None
 
 

@@ -4,7 +4,6 @@
 A part that the runs do not allow is left out and listed with the reason, never an error.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,9 +108,11 @@ def _compared(report, study, scored, dataset, resamples, seed):
     report.tables[f"{dataset}_comparison"] = table
     report.tables[f"{dataset}_comparison_readable"] = tables.readable(table)
     report.tables[f"{dataset}_peers"] = tables.peers(study, dataset)
-    here = scored[(scored["dataset"] == dataset) & (scored["split_kind"] == "group")]
+    here = scored[scored["dataset"] == dataset]
+    kind = tables.main_split(here["split_kind"])
+    here = here[here["split_kind"] == kind]
     runs = tables.run_table(study)
-    chosen = tables.systems(runs[(runs["dataset"] == dataset) & (runs["split"] == "group")])
+    chosen = tables.systems(runs[(runs["dataset"] == dataset) & (runs["split"] == kind)])
     names = dict(zip(chosen["run"], chosen["label"], strict=True))
     chosen = {run: study.predictions[run] for run in chosen["run"] if run in study.predictions}
     every = {}
@@ -352,9 +353,3 @@ def write(report, folder):
     write_json(folder / "tables" / "findings.json", report.findings)
     write_json(folder / "tables" / "left_out.json", report.left_out)
     return sum(path.stat().st_size for path in written)
-
-
-def load_captions(folder):
-    """Titles and captions of the stored figures: dict name -> {title, caption}."""
-    path = Path(folder) / "figures" / "captions.json"
-    return json.loads(path.read_text()) if path.is_file() else {}

@@ -194,11 +194,24 @@ def with_intervals(results, scored):
     return kept.merge(ends, on=keys, how="left")
 
 
+def main_split(kinds) -> str:
+    """The split that a data set's runs are compared on: group-aware wherever a run has it.
+
+    Examples
+    --------
+    >>> main_split(["naive", "group"]), main_split(["naive"])
+    ('group', 'naive')
+    """
+    kinds = set(kinds)
+    return "group" if "group" in kinds or not kinds else min(kinds)
+
+
 def labels_of(study, dataset):
-    """True labels of all faces that any run of a data set wrote, on the group-aware split."""
+    """True labels of all faces that any run of a data set wrote, on the main split."""
     runs = run_table(study)
-    runs = runs[(runs["dataset"] == dataset) & (runs["split"] == "group")]
-    wanted = ["image", "split", "age", "gender", "ethnicity"]
+    runs = runs[runs["dataset"] == dataset]
+    runs = runs[runs["split"] == main_split(runs["split"])]
+    wanted = ["image", "split", "group", "age", "gender", "ethnicity"]
     tables = [study.predictions[run] for run in runs["run"] if run in study.predictions]
     tables = [table[[name for name in wanted if name in table]] for table in tables]
     if not tables:
@@ -229,12 +242,13 @@ def comparison(study, scored, dataset):
     -------
     DataFrame
         Columns label, model, protocol, input_size, seeds, then per task the test value of the
-        headline metric (mean over seeds) and its interval for the lowest seed as
-        `<task>_low`, `<task>_high`; parameters, flops (one image); train_seconds,
+        headline metric and the ends of its interval, `<task>_low` and `<task>_high`, each a
+        mean over seeds; parameters, flops (one image); train_seconds,
         images_per_second, latency_ms, measured alone where any run of the study was.
         The last row is the trivial guess.
     """
-    here = scored[(scored["dataset"] == dataset) & (scored["split_kind"] == "group")]
+    here = scored[scored["dataset"] == dataset]
+    here = here[here["split_kind"] == main_split(here["split_kind"])]
     # Times of a busy machine do not stand beside those that were measured alone.
     alone = any("idle" in cost for cost in study.costs.values())
     rows = []
@@ -245,9 +259,8 @@ def comparison(study, scored, dataset):
         for task in TASKS:
             values = table[(table["task"] == task) & (table["metric"] == HEADLINE[task])]
             row[task] = values["value"].mean() if len(values) else np.nan
-            ends = values[values["run"] == first["run"]]
             for end in ("low", "high"):
-                row[f"{task}_{end}"] = ends[f"ci_{end}"].mean() if len(ends) else np.nan
+                row[f"{task}_{end}"] = values[f"ci_{end}"].mean() if len(values) else np.nan
         cost = study.costs.get(first["run"], {})
         timed = cost.get("idle", {}) if alone else cost
         for name in ("parameters", "flops"):

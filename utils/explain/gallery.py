@@ -234,23 +234,3 @@ def cascade_figure(tables, title, dataset, caption="", n=None):
     axis.set_ylabel("rank correlation")
     axis.legend(fontsize=10)
     return theme.finish(figure, title, dataset, caption, n)
-
-
-def scores_figure(table, title, xlabel, dataset, caption="", n=None):
-    """One statistic for all methods, with intervals and the controls in grey.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns method, value, ci_low, ci_high.
-    """
-    figure, axis = theme.canvas(height=0.4 * len(table) + 1.8)
-    for i, row in enumerate(table.itertuples()):
-        colour = theme.GREY if row.method in CONTROLS else theme.BLUE
-        axis.plot([row.ci_low, row.ci_high], [i, i], color=colour, linewidth=2)
-        axis.plot(row.value, i, "o", color=colour)
-    names = [METHOD_LABELS.get(name, name) for name in table["method"]]
-    axis.set_yticks(range(len(table)), names)
-    axis.invert_yaxis()
-    axis.set_xlabel(xlabel)
-    return theme.finish(figure, title, dataset, caption, n)

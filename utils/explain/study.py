@@ -78,6 +78,7 @@ class View:
             c.get("split_seed", 129),
             c.get("limit", 0),
             progress=False,
+            look=c.get("look", "colour"),
             **c.get("dataset_options", {}),
         )
 
@@ -198,14 +199,15 @@ def open_runs(names=(), dataset="", root=None, **wanted) -> list[View]:
         views = [view for view in views if view.run in names]
     else:
         views = [view for view in views if view.config["model"] in BACKBONES]
+        views = [view for view in views if view.config.get("study") != "ablation"]
     order = {name: i for i, name in enumerate(BACKBONES)}
     views.sort(key=lambda view: (order.get(view.config["model"], 99), view.run))
     same = [view for view in views if view.config["dataset"] == views[0].config["dataset"]]
     if names or not same:
         return same
     # One run a network, all by one protocol and seed: the one most networks have.
-    kinds = Counter((v.config["protocol"], v.config["seed"]) for v in same)
-    kind = kinds.most_common(1)[0][0]
+    every = {(v.config["protocol"], v.config["seed"], v.config["model"]) for v in same}
+    kind = Counter(key[:2] for key in sorted(every)).most_common(1)[0][0]
     fit = [v for v in same if (v.config["protocol"], v.config["seed"]) == kind]
     return list({v.config["model"]: v for v in fit}.values())
 

@@ -128,12 +128,13 @@ def sharpness(evidence) -> list[str]:
 def differences(evidence) -> list[str]:
     """Which regions differ between networks beyond chance, on the same faces."""
     sentences, names = [], unique_labels(evidence)
-    for task in tasks_of(one.task for one in evidence):
+    tasks = tasks_of(one.task for one in evidence)
+    for task in tasks:
         same = [one for one in evidence if one.task == task]
         same = [one for one in same if one.about["faces"] == same[0].about["faces"]]
         if len(same) < 2:
             continue
-        table = attention_differences({names[one.run]: one.shares for one in same})
+        table = attention_differences({names[one.run]: one.shares for one in same}, len(tasks))
         kept = table[table["differs"]]
         text = f"For {TASK_LABELS[task]}, {len(kept)} of {len(table)} differences between networks"
         if len(kept):

@@ -5,17 +5,36 @@ import sys
 from pathlib import Path
 
 from utils import profiles
+from utils.files import read_json
 from utils.paths import runs_dir
 from utils.runs import export, find_runs, is_complete
 
+SETTINGS = ("epochs", "batch_size", "learning_rate", "phases", "limit")
 
-def finished_runs(profile: str, planned: list[str]) -> list[Path]:
+
+def _as_planned(folder: Path, parameters: dict) -> bool:
+    """Whether a run had the planned settings: its name does not tell epochs, rate or batch."""
+    config = read_json(folder / "config.json")
+    return all(config[key] == parameters[key] for key in SETTINGS if parameters.get(key))
+
+
+def finished_runs(profile: str, planned: dict[str, dict]) -> list[Path]:
     """Folders of the complete runs that belong to a profile.
 
-    A run belongs if the plan names it, or if its ``config.json`` names the profile (a run with
-    another seed, say).
+    A run belongs if the plan names it and it had the planned settings, or if its ``config.json``
+    names the profile (a run with another seed, say).
+
+    Parameters
+    ----------
+    profile : str
+    planned : dict
+        Name of a run -> parameters of its notebook.
     """
-    named = [runs_dir() / run for run in planned if is_complete(runs_dir() / run)]
+    named = [
+        runs_dir() / run
+        for run, parameters in planned.items()
+        if is_complete(runs_dir() / run) and _as_planned(runs_dir() / run, parameters)
+    ]
     return sorted({*named, *find_runs(profile=profile)})
 
 
@@ -25,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("profile")
     parser.add_argument("folder", type=Path)
     asked = parser.parse_args(arguments)
-    planned = [step.run for step in profiles.plan(profiles.load_profile(asked.profile)) if step.run]
+    steps = profiles.plan(profiles.load_profile(asked.profile))
+    planned = {step.run: step.parameters for step in steps if step.run}
     found = finished_runs(asked.profile, planned)
     if not found:
         print(f"no finished run of profile {asked.profile} in {runs_dir()}", file=sys.stderr)

@@ -41,7 +41,7 @@ def publish(names: list[str], folder: Path = STUDY, resamples: int = 2000) -> bo
     Parameters
     ----------
     names : list of str
-        Runs; empty: every finished run that is not on synthetic faces.
+        Runs; empty: every finished run on all faces of a real set.
     folder : Path
     resamples : int
         Of every bootstrap interval.
@@ -51,7 +51,8 @@ def publish(names: list[str], folder: Path = STUDY, resamples: int = 2000) -> bo
     bool
         Whether every page could be made.
     """
-    found = [path for path in runs.find_runs() if not path.name.startswith("synthetic")]
+    # Runs on a part of the faces are trials; synthetic ones are no results.
+    found = [path for path in runs.find_runs(limit=0) if not path.name.startswith("synthetic")]
     chosen = [path for path in found if not names or path.name in names]
     unknown = set(names) - {path.name for path in chosen}
     if unknown or not chosen:

@@ -113,13 +113,27 @@ class RunConfig:
                 f"epochs={self.epochs} and input_size={self.input_size}: expected "
                 "at least 1 epoch and 32 pixels"
             )
+        if self.batch_size < 0 or self.limit < 0 or self.learning_rate < 0:
+            raise ValueError(
+                f"batch_size={self.batch_size}, limit={self.limit} and learning_rate="
+                f"{self.learning_rate}: expected at least 0, which stands for the default"
+            )
         if self.phases:
+            self._check_phases()
             self.epochs = sum(phase["epochs"] for phase in self.phases)
         if self.batch_size == 0:
             self.batch_size = 64 if has_gpu() else 32
 
+    def _check_phases(self):
+        keys = {"epochs", "rate", "factor", "every"}
+        for phase in self.phases:
+            if not isinstance(phase, dict) or set(phase) != keys:
+                raise ValueError(f"phase {phase} of phases: expected a dict with {sorted(keys)}")
+
     def _check_choices(self):
         choices = {
+            "split": ("group", "naive"),
+            "weights": ("imagenet", "none"),
             "precision": ("auto", "float32", "mixed_bfloat16"),
             "age_loss": AGE_LOSSES,
             "look": LOOKS,

@@ -93,7 +93,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("runs", nargs="*", help="default: every finished run")
     parser.add_argument("--repeats", type=int, default=7)
     asked = parser.parse_args(arguments)
-    folders = [path for path in runs.find_runs() if not asked.runs or path.name in asked.runs]
+    # A run that only predicts otherwise (no mirror image) has no network of its own.
+    held = [path for path in runs.find_runs() if (path / "model.keras").is_file()]
+    folders = [path for path in held if not asked.runs or path.name in asked.runs]
     if not folders:
         print(f"error: no finished run {asked.runs or ''} in {runs.runs_dir()}", file=sys.stderr)
         return 2

@@ -112,6 +112,7 @@ def prediction_columns(outputs: dict[str, np.ndarray]) -> pd.DataFrame:
 
 def predictions_table(table: pd.DataFrame, outputs: dict[str, np.ndarray]) -> pd.DataFrame:
     """True labels beside the predictions, one row a face."""
-    truth = table[["image", "split", "age", "gender", "ethnicity"]].reset_index(drop=True)
+    kept = ["image", "split", "group", "age", "gender", "ethnicity"]
+    truth = table[[name for name in kept if name in table]].reset_index(drop=True)
     truth = truth.astype({"age": "float32"})
     return pd.concat([truth, prediction_columns(outputs)], axis=1)

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
@@ -84,6 +85,11 @@ class EpochRecord(keras.callbacks.Callback):
         """Write everything, the history last: it says how many epochs the checkpoint has seen."""
         row = {"epoch": epoch + 1, **_named(logs, self.outputs)}
         row["learning_rate"] = float(self.model.optimizer.learning_rate)
+        if not np.isfinite(row["val_loss"]):
+            raise ValueError(
+                f"training diverged: validation loss {row['val_loss']} in epoch {epoch + 1}; "
+                f"lower learning_rate (now {row['learning_rate']:g}) or set precision to float32"
+            )
         row["seconds"] = round(time.perf_counter() - self.started, 2)
         lowest = min((old["val_loss"] for old in self.rows), default=float("inf"))
         if row["val_loss"] < lowest:

@@ -19,7 +19,7 @@ from utils.backbones.networks import AGE_HEADS, FEATURES
 from utils.backbones.scratch import wiki_regressor
 from utils.datasets import Prepared, prepare
 from utils.evaluation.metrics import evaluate
-from utils.files import read_json, write_aside, write_json
+from utils.files import locked, read_json, write_aside, write_json
 from utils.training.activations import cached_activations
 from utils.training.batches import Batches
 from utils.training.config import RunConfig, describe_machine, precision_policy
@@ -296,16 +296,21 @@ def train(
         If a run of that name exists with other settings.
     """
     folder = runs.runs_dir() / config.run
-    if force:
-        shutil.rmtree(folder, ignore_errors=True)
-    _check_same(config, folder)
-    if runs.is_complete(folder):
-        return folder
-    if not config.mirror:
-        from utils.training.unmirrored import predict_unmirrored
+    with locked(folder):  # a second process that asks for this run waits, and finds it finished
+        if force:
+            shutil.rmtree(folder, ignore_errors=True)
+        _check_same(config, folder)
+        if runs.is_complete(folder):
+            return folder
+        if not config.mirror:
+            from utils.training.unmirrored import predict_unmirrored
 
-        return predict_unmirrored(config, progress, root)
-    folder.mkdir(parents=True, exist_ok=True)
+            return predict_unmirrored(config, progress, root)
+        folder.mkdir(parents=True, exist_ok=True)
+        return _train(config, folder, progress, root)
+
+
+def _train(config: RunConfig, folder: Path, progress: bool, root: Path | None) -> Path:
     prepared = begin(config, folder, progress, root)
     network = build(config)
     started = time.perf_counter()
