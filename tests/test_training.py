@@ -377,3 +377,14 @@ def test_a_run_with_other_settings_is_not_taken_for_a_planned_one(work_dir):
     assert finished_runs("gpu", {folder.name: {"epochs": 1}}) == [folder]
     assert finished_runs("gpu", {folder.name: {"epochs": 15}}) == []
     assert "group" in pd.read_parquet(folder / "predictions.parquet")
+
+
+def test_a_full_disk_is_said_before_activations_are_written(tmp_path, monkeypatch):
+    from utils.datasets import imagecache
+    from utils.datasets.facetable import DataError
+    from utils.training import activations
+
+    usage = imagecache.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(imagecache.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match="cache of activations needs .* GB .*FACES_WORK_DIR"):
+        activations._open(tmp_path / "activations-x", (100, 2, 64))

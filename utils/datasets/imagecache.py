@@ -63,12 +63,13 @@ def _decode(faces: FaceSet, image: str, size: int, look: str, out: np.ndarray) -
     return None
 
 
-def _check_disk(path: Path, needed: int) -> None:
+def check_disk(path: Path, needed: int, what: str = "the image cache") -> None:
+    """Refuse to fill a disk: a memory map that finds no room ends the process without a word."""
     path.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(path).free
     if free < needed:
         raise DataError(
-            f"the image cache needs {needed / 1e9:.1f} GB in {path}, {free / 1e9:.1f} GB are free; "
+            f"{what} needs {needed / 1e9:.1f} GB in {path}, {free / 1e9:.1f} GB are free; "
             "free some space, or set FACES_WORK_DIR to another disk"
         )
 
@@ -78,7 +79,7 @@ def _build(
 ) -> None:
     names = faces.table["image"].tolist()
     shape = (len(names), size, size, 3)
-    _check_disk(folder.parent, int(np.prod(shape, dtype=np.int64)) + 10_000_000)
+    check_disk(folder.parent, int(np.prod(shape, dtype=np.int64)) + 10_000_000)
     with write_aside(folder) as aside:
         aside.mkdir()
         images = np.lib.format.open_memmap(aside / "images.npy", "w+", np.uint8, shape)

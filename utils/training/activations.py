@@ -1,11 +1,13 @@
 """What the frozen part of a network says of every face: computed once, kept on disk."""
 
 import hashlib
+import math
 
 import keras
 import numpy as np
 from tqdm.auto import tqdm
 
+from utils.datasets.imagecache import check_disk
 from utils.files import locked, read_json, release_pages, write_json
 from utils.paths import cache_dir
 
@@ -29,6 +31,7 @@ def _open(folder, shape) -> tuple[np.ndarray, int]:
             return np.load(path, mmap_mode="r+"), content["done"]
     folder.mkdir(parents=True, exist_ok=True)
     mark.unlink(missing_ok=True)
+    check_disk(folder, 2 * math.prod(shape), "the cache of activations")
     return np.lib.format.open_memmap(path, "w+", np.float16, shape), 0
 
 
