@@ -104,7 +104,8 @@ def _best(runs, guess, tasks, dataset, pairs):
             text += f", against {_value(guess[task], task)} for the trivial guess"
         equal = runs.loc[runs["run"].isin(level(pairs, row["run"], task)), "label"]
         if len(equal):
-            text += f" (not told apart from {' and '.join(equal)})"
+            names = " and ".join(equal) if len(equal) < 3 else f"{len(equal)} others"
+            text += f" (not told apart from {names})"
         parts.append(f"{TASK_LABELS[task]} {text}" if task != "age" else text)
     where = NAMES.get(dataset, dataset)
     if not parts:

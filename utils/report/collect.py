@@ -15,7 +15,8 @@ SETTINGS = ("epochs", "batch_size", "learning_rate", "phases", "limit")
 def _as_planned(folder: Path, parameters: dict) -> bool:
     """Whether a run had the planned settings: its name does not tell epochs, rate or batch."""
     config = read_json(folder / "config.json")
-    return all(config[key] == parameters[key] for key in SETTINGS if parameters.get(key))
+    known = [key for key in SETTINGS if parameters.get(key) and key in config]
+    return all(config[key] == parameters[key] for key in known)
 
 
 def finished_runs(profile: str, planned: dict[str, dict]) -> list[Path]:

@@ -38,6 +38,11 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
+def _say(line: str) -> None:
+    """Print a line in one piece: steps that run side by side share the terminal."""
+    print(line + "\n", end="", flush=True)
+
+
 class Journal:
     """What has happened in this session: one JSON line for each finished or failed step."""
 
@@ -222,7 +227,7 @@ def run_step(
     partial = folder / "logs" / f"{name}.failed.ipynb"
     partial.parent.mkdir(parents=True, exist_ok=True)
     place = journal.begin(name)
-    print(f"{place}: {notebook.stem} ({label})", flush=True)
+    _say(f"{place}: {notebook.stem} ({label})")
     start = time.monotonic()
     try:
         check_parameters(notebook, parameters)
@@ -241,7 +246,7 @@ def run_step(
         return False
     seconds = time.monotonic() - start
     journal.add(step=name, ok=True, seconds=seconds, log=str(log_path))
-    print(f"  {place} done in {duration(seconds)}", flush=True)
+    _say(f"  {place} done in {duration(seconds)}")
     return True
 
 
