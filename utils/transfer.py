@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from utils import datasets, faces, models
 from utils.datasets.duplicates import assign_groups
 from utils.datasets.facetable import FaceSet
-from utils.datasets.splits import published_split
+from utils.datasets.splits import published_split, same_faces
 from utils.files import write_aside
 from utils.paths import ROOT, cache_dir
 from utils.runs import write_predictions
@@ -168,7 +168,7 @@ def transfer(model: str, dataset: str, study: Path = STUDY, limit: int = LIMIT, 
         If there is no such model, or the place of faces in its training set is not known.
     """
     network, about = models.load(model), models.describe(models.available(tasks=())[model])
-    if about["dataset"].split("_")[0] == dataset.split("_")[0]:  # utkface_csv: the same faces
+    if same_faces(about["dataset"]) == same_faces(dataset):
         raise ValueError(f"{model} was trained on {dataset}: that is at home; name another set")
     frame = faces.FRAMES.get(about["dataset"])
     if frame is None:

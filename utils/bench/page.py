@@ -205,7 +205,7 @@ def _machine(about: dict) -> str:
     able = ", ".join(about.get("instructions", [])) or "no AVX-512"
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return (
-        f"Machine: {about['cpu']}, {about['usable_cores']} cores used, "
+        f"Machine: {about['cpu']}, {cores} cores used, "
         f"{about['memory_gb']:.0f} GB, "
         f"{able}, {', '.join(about['gpus']) or 'no GPU'}; Python {about['python']}, {versions}; "
         f"load average {load} at the start{busy}."

@@ -27,11 +27,14 @@ def _strata(table: pd.DataFrame) -> pd.Series:
     return age + "|" + gender + "|" + ethnicity
 
 
+def same_faces(dataset: str) -> str:
+    """The data set whose faces, under the same names, another one holds; else itself."""
+    return {"utkface_csv": "utkface"}.get(dataset, dataset)
+
+
 def published_split(dataset: str) -> pd.DataFrame | None:
     """The split that the study publishes for a data set, or None."""
-    # The Kaggle table holds the same faces under the same names.
-    name = {"utkface_csv": "utkface"}.get(dataset, dataset)
-    path = ROOT / "reports" / "study" / "splits" / f"{name}.csv"
+    path = ROOT / "reports" / "study" / "splits" / f"{same_faces(dataset)}.csv"
     return pd.read_csv(path, dtype=str) if path.is_file() else None
 
 

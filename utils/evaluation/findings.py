@@ -4,6 +4,7 @@ import pandas as pd
 
 from utils.datasets.facetable import AGE_BINS, age_bin
 from utils.evaluation.columns import HEADLINE, TASK_LABELS, TASKS, part
+from utils.evaluation.pairwise import undecided
 from utils.evaluation.tables import MODELS
 
 NAMES = {
@@ -65,25 +66,6 @@ def winner(runs, task):
     return rows.loc[rows[task].idxmin() if HEADLINE[task] == "mae" else rows[task].idxmax()]
 
 
-def level(pairs, run, task, alpha=0.05):
-    """Runs that the test faces do not tell apart from `run`, by the corrected paired bootstrap.
-
-    Parameters
-    ----------
-    pairs : DataFrame or None
-        From `utils.evaluation.pairwise.compare`.
-    run, task : str
-
-    Returns
-    -------
-    list of str
-    """
-    if pairs is None or pairs.empty:
-        return []
-    rows = pairs[(pairs["task"] == task) & (pairs["p_holm"] >= alpha)]
-    return [*rows.loc[rows["a"] == run, "b"], *rows.loc[rows["b"] == run, "a"]]
-
-
 def _caution(runs):
     parts = []
     if len(runs) and runs["seeds"].max() == 1:
@@ -102,7 +84,7 @@ def _best(runs, guess, tasks, dataset, pairs):
         text = f"{_value(row[task], task)}{_span(row, task)} by {row['label']}"
         if pd.notna(guess[task]):
             text += f", against {_value(guess[task], task)} for the trivial guess"
-        equal = runs.loc[runs["run"].isin(level(pairs, row["run"], task)), "label"]
+        equal = runs.loc[runs["run"].isin(undecided(pairs, row["run"], task)), "label"]
         if len(equal):
             names = " and ".join(equal) if len(equal) < 3 else f"{len(equal)} others"
             text += f" (not told apart from {names})"
@@ -179,7 +161,7 @@ def _cost(runs, pairs):
         return f"{best['label']} is both the smallest network ({size}) and the best on age."
     gap = abs(small[task] - best[task])
     text = f"{gap:.2f} years" if task == "age" else f"{100 * gap:.1f} points"
-    if small["run"] in level(pairs, best["run"], task):
+    if small["run"] in undecided(pairs, best["run"], task):
         text += " (no more than chance would give)"
     times = best["parameters"] / least
     return (

@@ -152,7 +152,7 @@ def error_by_digit(faces, resamples):
     decade = (faces["age"].fillna(0) // 10).to_numpy(int)
     cells = pd.DataFrame({"error": error, "digit": digit, "decade": decade})[use]
     mean = cells.pivot_table(index="decade", columns="digit", values="error")
-    # Only decades that hold every digit can be compared.
-    weight = cells["decade"].value_counts().reindex(mean.dropna().index)
-    equal = mean.dropna().mul(weight, axis=0).sum() / weight.sum()
+    mean = mean.dropna()  # only decades that hold every digit can be compared
+    weight = cells["decade"].value_counts().reindex(mean.index)
+    equal = mean.mul(weight, axis=0).sum() / weight.sum()
     return table.assign(mae_equal_ages=table["digit"].map(equal))

@@ -225,6 +225,25 @@ def beats(pairs, alpha=0.05):
     return matrix
 
 
+def undecided(pairs, run, task, alpha=0.05):
+    """Runs that the test faces do not tell apart from `run`, by the rule of `beats`.
+
+    Parameters
+    ----------
+    pairs : DataFrame or None
+        From `compare`, of any tasks.
+    run, task : str
+
+    Returns
+    -------
+    list of str
+    """
+    if pairs is None or pairs.empty:
+        return []
+    rows = pairs[(pairs["task"] == task) & (pairs["p_holm"] >= alpha)]
+    return [*rows.loc[rows["a"] == run, "b"], *rows.loc[rows["b"] == run, "a"]]
+
+
 def difference(first, second, task, metric=None, groups=None, split="test", n=2000, seed=129):
     """Difference of two models scored on *different* faces, with a 95 % interval.
 

@@ -17,7 +17,7 @@ from utils.evaluation.bootstrap import Resamples, groups_of
 from utils.evaluation.columns import CLASSES, HEADLINE, TASKS, part, tasks_of
 from utils.evaluation.elsewhere import elsewhere
 from utils.evaluation.elsewhere import readable as elsewhere_readable
-from utils.evaluation.findings import findings, level, winner
+from utils.evaluation.findings import findings, winner
 from utils.evaluation.references import references
 from utils.files import write_aside, write_json
 from utils.plots import ablations as ablation_plots
@@ -108,14 +108,12 @@ def _compared(report, study, scored, dataset, resamples, seed):
     report.tables[f"{dataset}_comparison"] = table
     report.tables[f"{dataset}_comparison_readable"] = tables.readable(table)
     report.tables[f"{dataset}_peers"] = tables.peers(study, dataset)
-    here = scored[scored["dataset"] == dataset]
-    kind = tables.main_split(here["split_kind"])
-    here = here[here["split_kind"] == kind]
+    here = tables.on_main_split(scored, dataset, "split_kind")
     runs = tables.run_table(study)
-    chosen = tables.systems(runs[(runs["dataset"] == dataset) & (runs["split"] == kind)])
+    chosen = tables.systems(runs[runs["run"].isin(here["run"])])
     names = dict(zip(chosen["run"], chosen["label"], strict=True))
     chosen = {run: study.predictions[run] for run in chosen["run"] if run in study.predictions}
-    every = {}
+    every = []
     for task in TASKS:
         rows = here[here["task"] == task]
         if rows.empty:
@@ -136,10 +134,10 @@ def _compared(report, study, scored, dataset, resamples, seed):
             dataset,
             n=n,
             baseline=guess,
-            level=level(pairs, best["run"], task) if best is not None else (),
+            level=pairwise.undecided(pairs, best["run"], task) if best is not None else (),
         )
         if len(pairs):
-            every[task] = pairs
+            every.append(pairs)
             matrix = pairwise.beats(pairs)
             report.tables[f"{dataset}_{task}_who_beats_whom"] = matrix.reset_index(names="run")
             report.draw(
@@ -151,7 +149,7 @@ def _compared(report, study, scored, dataset, resamples, seed):
                 int(pairs["n"].iloc[0]),
                 names,
             )
-    pairs = pd.concat(every.values()) if every else pd.DataFrame()
+    pairs = pd.concat(every) if every else pd.DataFrame()
     report.tables[f"{dataset}_pairs"] = pairs
     report.findings[dataset] = findings(study, table, dataset, pairs)
     _curves(report, study, dataset, names, table)

@@ -194,23 +194,31 @@ def with_intervals(results, scored):
     return kept.merge(ends, on=keys, how="left")
 
 
-def main_split(kinds) -> str:
-    """The split that a data set's runs are compared on: group-aware wherever a run has it.
+def on_main_split(rows, dataset, column="split"):
+    """Rows of a data set on the split its runs are compared on: group-aware where any has it.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        With `dataset` and the column that names the kind of split.
+    dataset, column : str
 
     Examples
     --------
-    >>> main_split(["naive", "group"]), main_split(["naive"])
-    ('group', 'naive')
+    >>> rows = pd.DataFrame({"dataset": "utkface", "split": ["naive", "group"]})
+    >>> on_main_split(rows, "utkface").index.tolist()
+    [1]
+    >>> on_main_split(rows[:1], "utkface").index.tolist()
+    [0]
     """
-    kinds = set(kinds)
-    return "group" if "group" in kinds or not kinds else min(kinds)
+    rows = rows[rows["dataset"] == dataset]
+    group = rows[column] == "group"
+    return rows[group] if group.any() else rows
 
 
 def labels_of(study, dataset):
     """True labels of all faces that any run of a data set wrote, on the main split."""
-    runs = run_table(study)
-    runs = runs[runs["dataset"] == dataset]
-    runs = runs[runs["split"] == main_split(runs["split"])]
+    runs = on_main_split(run_table(study), dataset)
     wanted = ["image", "split", "group", "age", "gender", "ethnicity"]
     tables = [study.predictions[run] for run in runs["run"] if run in study.predictions]
     tables = [table[[name for name in wanted if name in table]] for table in tables]
@@ -247,8 +255,7 @@ def comparison(study, scored, dataset):
         images_per_second, latency_ms, measured alone where any run of the study was.
         The last row is the trivial guess.
     """
-    here = scored[scored["dataset"] == dataset]
-    here = here[here["split_kind"] == main_split(here["split_kind"])]
+    here = on_main_split(scored, dataset, "split_kind")
     # Times of a busy machine do not stand beside those that were measured alone.
     alone = any("idle" in cost for cost in study.costs.values())
     rows = []

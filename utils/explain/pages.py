@@ -131,7 +131,7 @@ def mean_maps_by_group(evidence, faces, kind):
     labels = {g: f"{g.split(':', 1)[1]} ({counts[g]})" for g in groups}
     # The mean face of a predicted class is that of the faces that truly have it.
     own = {g: g.replace("class:", f"{evidence.task}:") for g in groups}
-    name = "predicted class" if kind == "class" else TASK_LABELS[kind]
+    name = "predicted class" if kind == "class" else f"labelled {TASK_LABELS[kind]}"
     # No region is named: differences between groups are not tested.
     title = f"{evidence.label}, {TASK_LABELS[evidence.task]}: mean map by {name}"
     return gallery.mean_map_figure(
@@ -139,7 +139,7 @@ def mean_maps_by_group(evidence, faces, kind):
         {labels[g]: evidence.maps[g].astype(np.float32) for g in groups},
         title,
         evidence.dataset,
-        f"Mean Grad-CAM by {name} as labelled; differences between groups are not tested",
+        f"Mean Grad-CAM by {name}; differences between groups are not tested",
         sum(counts[g] for g in groups),
         columns=5,
     )

@@ -5,8 +5,8 @@ import numpy as np
 RESAMPLES = 2000
 
 
-def bootstrap_mean(values, seed=129, level=0.95, resamples=RESAMPLES) -> dict:
-    """Mean over faces with its percentile interval (Efron and Tibshirani 1993).
+def bootstrap_mean(values, seed=129, resamples=RESAMPLES) -> dict:
+    """Mean over faces with its 95 % percentile interval (Efron and Tibshirani 1993).
 
     Parameters
     ----------
@@ -33,5 +33,5 @@ def bootstrap_mean(values, seed=129, level=0.95, resamples=RESAMPLES) -> dict:
     means = np.concatenate(
         [values[rng.integers(0, n, (100, n))].mean(axis=1) for _ in range(-(-resamples // 100))]
     )
-    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
+    low, high = np.percentile(means, [2.5, 97.5])
     return {"value": float(values.mean()), "ci_low": float(low), "ci_high": float(high), "n": n}

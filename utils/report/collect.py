@@ -9,11 +9,12 @@ from utils.files import read_json
 from utils.paths import runs_dir
 from utils.runs import export, find_runs, is_complete
 
-SETTINGS = ("epochs", "batch_size", "learning_rate", "phases", "limit")
+# What the name of a run does not tell.
+SETTINGS = ("epochs", "batch_size", "learning_rate", "phases")
 
 
 def _as_planned(folder: Path, parameters: dict) -> bool:
-    """Whether a run had the planned settings: its name does not tell epochs, rate or batch."""
+    """Whether a run of the planned name had the planned settings too."""
     config = read_json(folder / "config.json")
     known = [key for key in SETTINGS if parameters.get(key) and key in config]
     return all(config[key] == parameters[key] for key in known)

@@ -124,10 +124,9 @@ class Progress(logging.Handler):
         if self.terminal or now - self.last < _HEARTBEAT:
             return
         self.last = now
-        print(
+        _say(
             f"  {self.name}: cell {self.cell} of {self.cells}, {duration(now - self.started)}: "
-            f"{line[:100]}",
-            flush=True,
+            f"{line[:100]}"
         )
 
 
@@ -238,9 +237,7 @@ def run_step(
         lines = _short(error)
         with open(log_path, "a") as log:
             log.write("\n".join(lines) + "\n")
-        print(
-            f"  {place} FAILED:\n    " + "\n    ".join(lines) + f"\n  log: {log_path}", flush=True
-        )
+        _say(f"  {place} FAILED:\n    " + "\n    ".join(lines) + f"\n  log: {log_path}")
         seconds = time.monotonic() - start
         journal.add(step=name, ok=False, seconds=seconds, log=str(log_path), error=lines[-1])
         return False
