@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from test_evaluation import fake_predictions
 
+from utils.datasets.splits import write_split
 from utils.evaluation import tables
 from utils.evaluation.__main__ import main
 from utils.evaluation.columns import probability_columns
@@ -165,6 +166,21 @@ def test_a_study_on_the_naive_split_alone_is_reported(tmp_path):
     made = build(load_study(tmp_path), resamples=50)
     assert len(made.tables["utkface_comparison"]) == 2
     assert "by ResNet50, frozen, 224 px, naive split" in made.findings["utkface"][0]
+
+
+def test_the_trivial_guess_is_the_same_without_predictions_of_training_faces(tmp_path):
+    run = "utkface-resnet50-head-224-seed129"
+    faces = fake_predictions(400, 1, 5.0).assign(group=lambda t: t["image"])
+    faces.loc[:199, "split"] = "train"
+    faces.loc[200:249, "split"] = "val"
+    whole, held = tmp_path / "whole", tmp_path / "held"
+    for folder, kept in ((whole, faces), (held, faces[faces["split"] != "train"])):
+        (folder / "predictions").mkdir(parents=True)
+        kept.to_parquet(folder / f"predictions/{run}.parquet")
+    write_split(faces, held / "splits" / "utkface.csv")
+    rows = [tables.baseline_rows(load_study(one), "utkface") for one in (whole, held)]
+    assert (rows[1]["fitted_on"] == "train").all()
+    pd.testing.assert_frame_equal(*rows)
 
 
 def test_groups_in_the_predictions_are_used_where_there_is_no_split_file(tmp_path):

@@ -44,6 +44,17 @@ def test_an_export_replaces_a_run_and_keeps_the_others(tmp_path):
     assert set(study.predictions) == set(study.configs) == set(study.histories) == {"one", "two"}
 
 
+def test_an_export_can_leave_training_faces_behind(tmp_path):
+    folder = make_run(tmp_path / "runs", "one")
+    test = pd.read_parquet(folder / "predictions.parquet")
+    both = pd.concat([test, test.assign(image="b", split="train")])
+    runs.write_predictions(both, folder / "predictions.parquet")
+    for keep, expected in ((True, ["a", "b"]), (False, ["a"])):
+        runs.export([folder], tmp_path / "study", keep_train=keep)
+        read = runs.load_study(tmp_path / "study").predictions["one"]
+        assert read["image"].tolist() == expected
+
+
 def test_a_study_with_everything_missing_is_empty(tmp_path):
     study = runs.load_study(tmp_path)
     assert study.results.empty and not study.predictions

@@ -379,6 +379,23 @@ def test_a_run_with_other_settings_is_not_taken_for_a_planned_one(work_dir):
     assert "group" in pd.read_parquet(folder / "predictions.parquet")
 
 
+def test_a_training_goes_on_from_another_run_at_another_size(work_dir):
+    options = SMALL | {"model": "mobilenetv2", "protocol": "finetune", "tasks": ["gender"]}
+    first = train(RunConfig(**options), progress=False)
+    again = options | {"input_size": 48, "start_from": first.name, "learning_rate": 1e-9}
+    second = train(RunConfig(**again), progress=False)
+    assert second.name == "synthetic-mobilenetv2-finetune-48-seed129-random-gender-continued"
+    pairs = zip(*(runs.load_model(one).get_weights() for one in (first, second)), strict=True)
+    trained = [np.allclose(a, b, atol=1e-6) for a, b in pairs]
+    assert np.mean(trained) > 0.6  # all but the running means of normalisation
+    before, after = (read_json(one / "cost.json")["train_seconds"] for one in (first, second))
+    assert after > before
+    with pytest.raises(ValueError, match="no finished run of that name"):
+        train(RunConfig(**again | {"start_from": "nothing", "seed": 5}), progress=False)
+    with pytest.raises(ValueError, match="other weights"):
+        train(RunConfig(**again | {"model": "alexnet", "seed": 5}), progress=False)
+
+
 def test_a_full_disk_is_said_before_activations_are_written(tmp_path, monkeypatch):
     from utils.datasets import imagecache
     from utils.datasets.facetable import DataError

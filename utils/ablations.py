@@ -45,6 +45,11 @@ class Variant:
         return self.name or run_name(self.settings["model"], DEFAULTS | self.settings)
 
     @property
+    def position(self) -> tuple[bool, float]:
+        """What runs are sorted by: those that need another one come after it."""
+        return "start_from" in self.settings, self.minutes
+
+    @property
     def tasks(self) -> list[str]:
         """Tasks that the run was trained for."""
         return list(self.settings.get("tasks", TASKS))
@@ -75,7 +80,7 @@ class Plan:
     ensemble: tuple[str, ...] = ()
 
     def runs(self, only: tuple[str, ...] = ()) -> dict[str, Variant]:
-        """Every run once, by name, cheapest first.
+        """Every run once, by name, cheapest first; those that go on from another one last.
 
         Parameters
         ----------
@@ -95,7 +100,7 @@ class Plan:
         for name in only or named:
             for variant in named[name]:
                 found.setdefault(variant.run, variant)
-        return dict(sorted(found.items(), key=lambda item: item[1].minutes))
+        return dict(sorted(found.items(), key=lambda item: item[1].position))
 
 
 def load_plan(path: Path = FILE) -> Plan:

@@ -336,6 +336,7 @@ def _changes(parameters: dict) -> list[str]:
     parts = [look] if look != "colour" else []
     parts += [age] if age != "distribution" else []
     parts += [f"wide{parameters['head_width']}"] if parameters.get("head_width") else []
+    parts += ["continued"] if parameters.get("start_from") else []
     return parts + ([] if parameters.get("mirror", True) else ["nomirror"])
 
 

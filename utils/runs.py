@@ -89,7 +89,7 @@ def write_predictions(table: pd.DataFrame, path: Path) -> None:
         table.to_parquet(aside, compression="zstd", index=False)
 
 
-def export(folders, study: Path) -> pd.DataFrame:
+def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
     """Copy what a report needs, and no face, from run folders into a study folder.
 
     Parameters
@@ -98,6 +98,9 @@ def export(folders, study: Path) -> pd.DataFrame:
         Complete run folders; a run that the study holds already is replaced.
     study : Path
         Such as ``reports/study``.
+    keep_train : bool
+        False leaves the predictions of training faces behind: no figure shows them, and they are
+        most of a file. The trivial guess then takes its labels from ``splits/``.
 
     Returns
     -------
@@ -114,8 +117,9 @@ def export(folders, study: Path) -> pd.DataFrame:
         for name in ("config.json", "cost.json", "environment.json", "history.csv"):
             with write_aside(study / "runs" / folder.name / name) as aside:
                 shutil.copyfile(folder / name, aside)
-        with write_aside(study / "predictions" / f"{folder.name}.parquet") as aside:
-            shutil.copyfile(folder / "predictions.parquet", aside)
+        table = pd.read_parquet(folder / "predictions.parquet")
+        kept = table if keep_train else table[table["split"] != "train"]
+        write_predictions(kept, study / "predictions" / f"{folder.name}.parquet")
     results = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=RESULT_COLUMNS)
     results = results.sort_values(["run", "task", "metric", "split"], ignore_index=True)
     with write_aside(path) as aside:
@@ -162,5 +166,6 @@ def load_study(folder: Path) -> Study:
             if (run / f"{name}.json").is_file():
                 target[run.name] = read_json(run / f"{name}.json")
     for path in sorted(folder.glob("splits/*.csv")):
-        study.splits[path.stem] = pd.read_csv(path, dtype=str)
+        table = pd.read_csv(path, dtype=str)
+        study.splits[path.stem] = table.astype({"age": float}) if "age" in table else table
     return study

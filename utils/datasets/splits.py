@@ -119,6 +119,8 @@ def check_no_leak(table: pd.DataFrame) -> None:
 
 
 def write_split(table: pd.DataFrame, path: Path) -> None:
-    """Write ``image,split,group`` as CSV, sorted by image, for others to compare on."""
+    """Write split, group and labels as CSV, sorted by image, for others to compare on."""
+    wanted = ["image", "split", "group", "age", "gender", "ethnicity"]
+    rows = table[[name for name in wanted if name in table]].sort_values("image")
     with write_aside(path) as aside:
-        table[["image", "split", "group"]].sort_values("image").to_csv(aside, index=False)
+        rows.to_csv(aside, index=False, float_format="%.6g")

@@ -217,10 +217,16 @@ def on_main_split(rows, dataset, column="split"):
 
 
 def labels_of(study, dataset):
-    """True labels of all faces that any run of a data set wrote, on the main split."""
+    """True labels of all faces of a data set, on the main split.
+
+    From the predictions of its runs, and from its split file, which has training faces too.
+    """
     runs = on_main_split(run_table(study), dataset)
     wanted = ["image", "split", "group", "age", "gender", "ethnicity"]
     tables = [study.predictions[run] for run in runs["run"] if run in study.predictions]
+    listed = study.splits.get(dataset)
+    if tables and (runs["split"] == "group").any() and "age" in (() if listed is None else listed):
+        tables.append(listed)
     tables = [table[[name for name in wanted if name in table]] for table in tables]
     if not tables:
         return pd.DataFrame(columns=wanted)

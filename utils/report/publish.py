@@ -58,7 +58,7 @@ def publish(names: list[str], folder: Path = STUDY, resamples: int = 2000) -> bo
     if unknown or not chosen:
         have = [path.name for path in found]
         raise ValueError(f"no finished run {sorted(unknown) or 'on real faces'}; there are {have}")
-    runs.export(chosen, folder)
+    runs.export(chosen, folder, keep_train=False)
     made = []
     used = {read_json(path / "config.json")["dataset"] for path in chosen}
     for name in sorted(used | {path.stem for path in folder.glob("splits/*.csv")}):

@@ -65,6 +65,9 @@ class RunConfig:
         same run with True.
     head_width : int
         Outputs of each softmax at least, as a 1000-way ImageNet head has; 0: one for each class.
+    start_from : str
+        A finished run of the same network with the same heads, whose weights start the training
+        instead of `weights`, also at another input size; its name gets the part ``continued``.
     study : str
         ``ablation``: left out of the comparison, shown in a section of its own.
     """
@@ -91,6 +94,7 @@ class RunConfig:
     look: str = "colour"
     mirror: bool = True
     head_width: int = 0
+    start_from: str = ""
     study: str = ""
 
     def __post_init__(self):

@@ -73,6 +73,30 @@ def build(config: RunConfig) -> keras.Model:
     )
 
 
+def take_weights(network: keras.Model, run: str) -> None:
+    """Give a new network the weights of a finished run of the same network.
+
+    Raises
+    ------
+    ValueError
+        If there is no such run, or its network has other weights.
+    """
+    folder = runs.runs_dir() / run
+    if not runs.is_complete(folder):
+        raise ValueError(
+            f"start_from={run!r}: no finished run of that name in {folder.parent}; "
+            "train it first (published runs come without their network)"
+        )
+    given = runs.load_model(folder).get_weights()
+    shapes = [[w.shape for w in one] for one in (given, network.get_weights())]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"start_from={run!r}: its network has other weights than {network.name}; expected the "
+            "same backbone and heads, and a backbone whose weights fit every input size"
+        )
+    network.set_weights(given)
+
+
 def _augmented(network: keras.Model, config: RunConfig) -> keras.Model:
     """The network behind random changes of its input; used only to train."""
     images = keras.Input(network.input_shape[1:], name="image")
@@ -171,6 +195,13 @@ def fit(
 def _peak_memory_mb() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
+
+
+def _seconds_before(config: RunConfig) -> float:
+    """Training seconds of the run that this one went on from."""
+    if not config.start_from:
+        return 0.0
+    return read_json(runs.runs_dir() / config.start_from / "cost.json")["train_seconds"]
 
 
 def _predict(parts: Trainable, prepared: Prepared, progress: bool) -> tuple[pd.DataFrame, float]:
@@ -313,18 +344,21 @@ def train(
 def _train(config: RunConfig, folder: Path, progress: bool, root: Path | None) -> Path:
     prepared = begin(config, folder, progress, root)
     network = build(config)
+    if config.start_from:
+        take_weights(network, config.start_from)
     started = time.perf_counter()
     parts = trainable(config, network, prepared, progress)
     feature_seconds = time.perf_counter() - started
     history = fit(config, parts, prepared, folder, progress)
     predictions, rate = _predict(parts, prepared, progress)
     runs.write_predictions(predictions, folder / "predictions.parquet")
+    seconds = float(history["seconds"].sum()) + _seconds_before(config)
     write_json(
         folder / "cost.json",
         {
             "parameters": network.count_params(),
             "flops": count_flops(network),
-            "train_seconds": round(float(history["seconds"].sum()), 1),
+            "train_seconds": round(seconds, 1),
             "feature_seconds": round(feature_seconds, 1),
             "images_per_second": rate,
             "peak_memory_mb": _peak_memory_mb(),

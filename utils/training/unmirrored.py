@@ -32,7 +32,8 @@ def predict_unmirrored(config: RunConfig, progress: bool = True, root: Path | No
     Path
         The run folder, complete but without a model.
     """
-    averaged = train(replace(config, mirror=True), progress=progress, root=root)
+    # Its averaged twin may be a candidate of the comparison, which this run is not.
+    averaged = train(replace(config, mirror=True, study=""), progress=progress, root=root)
     folder = runs.runs_dir() / config.run
     prepared = begin(config, folder, progress, root)
     network = build(config)
