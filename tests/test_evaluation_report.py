@@ -8,7 +8,7 @@ import pytest
 from test_evaluation import fake_predictions
 
 from utils.datasets.splits import write_split
-from utils.evaluation import tables
+from utils.evaluation import claims, tables
 from utils.evaluation.__main__ import main
 from utils.evaluation.columns import probability_columns
 from utils.evaluation.findings import findings
@@ -221,3 +221,30 @@ def test_command_refuses_a_missing_folder_and_survives_an_empty_one(tmp_path, ca
     assert "expected a study" in capsys.readouterr().err
     assert main([str(tmp_path)]) == 0
     assert "no predictions" in capsys.readouterr().out
+
+
+def test_claims_stand_beside_the_same_network_on_both_protocols():
+    names = [f"utkface-scratch_cnn-scratch-198-seed129{end}" for end in ("", "-naive")]
+    tables_ = [fake_predictions(400, seed, 5.0) for seed in (1, 2)]
+    groups = tables_[0]["image"].where(tables_[0].index > 9, "copies")
+    splits = pd.DataFrame({"image": tables_[0]["image"], "group": groups})
+    tables_[1] = tables_[1].assign(split=["train"] + ["test"] * 399)
+    configs = {names[0]: {"epochs": 10}, names[1]: {"epochs": 44}}
+    study = Study(
+        predictions=dict(zip(names, tables_, strict=True)),
+        configs=configs,
+        splits={"utkface": splits},
+    )
+    found = claims.claims(study, "utkface", resamples=50)
+    assert set(zip(found["task"], found["claim"], strict=True)) == {
+        ("age_bin", 0.8279),
+        ("gender", 0.9502),
+    }
+    gender = found[found["task"] == "gender"]
+    assert gender["epochs"].tolist() == [10, 44, 44]
+    assert gender["n"].tolist() == [210, 399, 390]  # nine of the ten copies are test faces
+    assert gender["ci_low"].lt(gender["value"]).all()
+    # Ten against 44 epochs is no effect of the split.
+    assert "utkface_leakage" not in build(study, resamples=50).tables
+    study.configs.clear()
+    assert "utkface_leakage" in build(study, resamples=50).tables

@@ -83,6 +83,29 @@ def load_model(folder: Path):
     return keras.models.load_model(path, compile=False)
 
 
+# What the name of a run does not tell.
+SETTINGS = ("epochs", "batch_size", "learning_rate", "phases")
+
+
+def same_settings(wanted: dict, config: dict) -> bool:
+    """Whether a run was trained as wanted in what its name does not tell.
+
+    Parameters
+    ----------
+    wanted : dict
+        Parameters; those missing, empty or 0 are free.
+    config : dict
+        Of the run; what it does not say is no difference.
+
+    Examples
+    --------
+    >>> same_settings({"epochs": 44}, {"epochs": 10, "seed": 129})
+    False
+    """
+    known = [key for key in SETTINGS if wanted.get(key) and key in config]
+    return all(config[key] == wanted[key] for key in known)
+
+
 def write_predictions(table: pd.DataFrame, path: Path) -> None:
     """Write predictions as parquet (zstd), whole or not at all."""
     with write_aside(path) as aside:

@@ -12,7 +12,16 @@ import pandas as pd
 
 from utils.ablations import load_plan
 from utils.datasets.facetable import DataError
-from utils.evaluation import ablations, calibration, leakage, noise, pairwise, subgroups, tables
+from utils.evaluation import (
+    ablations,
+    calibration,
+    claims,
+    leakage,
+    noise,
+    pairwise,
+    subgroups,
+    tables,
+)
 from utils.evaluation.bootstrap import Resamples, groups_of
 from utils.evaluation.columns import CLASSES, HEADLINE, TASKS, part, tasks_of
 from utils.evaluation.elsewhere import elsewhere
@@ -24,6 +33,7 @@ from utils.plots import ablations as ablation_plots
 from utils.plots import elsewhere as elsewhere_plots
 from utils.plots import results as run_plots
 from utils.plots import study as study_plots
+from utils.runs import same_settings
 
 
 @dataclass
@@ -80,6 +90,9 @@ def build(study, resamples=2000, seed=129, progress=None):
         say(f"{dataset}: for whom, calibration, labels")
         _examined(report, study, dataset, resamples, seed)
         _leaks(report, study, dataset, resamples, seed)
+        claimed = claims.claims(study, dataset, resamples, seed)
+        report.tables[f"{dataset}_claims"] = claimed
+        report.tables[f"{dataset}_claims_readable"] = claims.readable(claimed)
     say("elsewhere")
     _elsewhere(report, study, resamples, seed)
     for name in [name for name, table in report.tables.items() if not len(table)]:
@@ -289,7 +302,8 @@ def _leaks(report, study, dataset, resamples, seed):
     effects, copies = [], []
     for naive in runs[runs["split"] == "naive"].to_dict("records"):
         twin = runs["run"] == naive["run"].replace("-naive", "")
-        if twin.any():
+        configs = [study.configs.get(run, {}) for run in (naive["run"], *runs.loc[twin, "run"])]
+        if twin.any() and same_settings(*configs):
             effect = leakage.split_effect(
                 study.predictions[runs.loc[twin, "run"].iloc[0]],
                 study.predictions[naive["run"]],

@@ -313,7 +313,7 @@ def readable(table):
         name = "age MAE (years)" if task == "age" else f"{task.replace('_', ' ')} accuracy (%)"
         if table[task].notna().any():
             columns = zip(table[task], table[f"{task}_low"], table[f"{task}_high"], strict=True)
-            text[name] = [_cell(*values, task) for values in columns]
+            text[name] = [with_ends(*values, task) for values in columns]
     for name, scale, title in (
         ("parameters", 1e6, "parameters (M)"),
         ("flops", 1e9, "FLOPs an image (G)"),
@@ -326,7 +326,12 @@ def readable(table):
     return text
 
 
-def _cell(value, low, high, task):
+def with_ends(value, low, high, task):
+    """A headline value with its interval as text, accuracies in percent.
+
+    >>> with_ends(0.75, 0.7, 0.8, "gender"), with_ends(5, None, None, "age")
+    ('75.0 [70.0, 80.0]', '5.00')
+    """
     if pd.isna(value):
         return "-"
     scale, digits = (1, 2) if task == "age" else (100, 1)

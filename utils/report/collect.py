@@ -7,17 +7,7 @@ from pathlib import Path
 from utils import profiles
 from utils.files import read_json
 from utils.paths import runs_dir
-from utils.runs import export, find_runs, is_complete
-
-# What the name of a run does not tell.
-SETTINGS = ("epochs", "batch_size", "learning_rate", "phases")
-
-
-def _as_planned(folder: Path, parameters: dict) -> bool:
-    """Whether a run of the planned name had the planned settings too."""
-    config = read_json(folder / "config.json")
-    known = [key for key in SETTINGS if parameters.get(key) and key in config]
-    return all(config[key] == parameters[key] for key in known)
+from utils.runs import export, find_runs, is_complete, same_settings
 
 
 def finished_runs(profile: str, planned: dict[str, dict]) -> list[Path]:
@@ -35,7 +25,8 @@ def finished_runs(profile: str, planned: dict[str, dict]) -> list[Path]:
     named = [
         runs_dir() / run
         for run, parameters in planned.items()
-        if is_complete(runs_dir() / run) and _as_planned(runs_dir() / run, parameters)
+        if is_complete(runs_dir() / run)
+        and same_settings(parameters, read_json(runs_dir() / run / "config.json"))
     ]
     return sorted({*named, *find_runs(profile=profile)})
 
