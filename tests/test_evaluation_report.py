@@ -8,7 +8,7 @@ import pytest
 from test_evaluation import fake_predictions
 
 from utils.datasets.splits import write_split
-from utils.evaluation import claims, tables
+from utils.evaluation import claims, remaining, tables
 from utils.evaluation.__main__ import main
 from utils.evaluation.columns import probability_columns
 from utils.evaluation.findings import findings
@@ -248,3 +248,30 @@ def test_claims_stand_beside_the_same_network_on_both_protocols():
     assert "utkface_leakage" not in build(study, resamples=50).tables
     study.configs.clear()
     assert "utkface_leakage" in build(study, resamples=50).tables
+
+
+def test_what_is_left_of_the_error():
+    faces = fake_predictions(200, 1, 5.0).assign(split="test", gender="male", age=30.0)
+    right, wrong = [0.9, 0.1], [0.2, 0.8]
+    columns = ["p_gender_male", "p_gender_female"]
+    first = faces.assign(pred_age=31.0)
+    first[columns] = [wrong] * 20 + [right] * 180
+    second = first.copy()
+    second[columns] = [wrong] * 5 + [right] * 195
+    first.loc[:9, "pred_age"], second.loc[:9, "pred_age"] = 45.0, [45.0] * 4 + [15.0] * 6
+    bounds = pd.DataFrame(
+        [("age", "mae", 0.85, 0.8, 0.9), ("gender", "accuracy", 0.95, 0.94, 0.96)],
+        columns=["task", "metric", "ceiling", "ci_low", "ci_high"],
+    )
+    found = remaining.remaining([first, second], bounds).set_index("task")
+    assert found.loc["gender", "error"] == pytest.approx(0.1)
+    assert found.loc["gender", "noise_share"] == pytest.approx(0.5)
+    assert found.loc["gender", "noise_low"] == pytest.approx(0.04)
+    assert found.loc["gender", ["wrong", "n"]].tolist() == [20, 200]
+    assert found.loc["gender", "same_answer"] == pytest.approx(0.25)
+    assert found.loc["age", "error"] == pytest.approx(1.7)
+    assert found.loc["age", "same_answer"] == pytest.approx(0.4)  # six err to the other side
+    text = remaining.readable(found.reset_index())
+    assert text.loc[1, "label noise"] == "5.0 % [4.0, 6.0]"
+    with pytest.raises(ValueError, match="different faces"):
+        remaining.remaining([first, second[:100]], bounds)

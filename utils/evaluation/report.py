@@ -19,6 +19,7 @@ from utils.evaluation import (
     leakage,
     noise,
     pairwise,
+    remaining,
     subgroups,
     tables,
 )
@@ -219,6 +220,12 @@ def _examined(report, study, dataset, resamples, seed):
             gaps.append(found[(found["run"] == best["run"]) & (found["task"] == task)])
     report.tables[f"{dataset}_gaps_of_best"] = pd.concat(gaps) if gaps else pd.DataFrame()
     _ceiling_figure(report, study, dataset, ours)
+    members = list(ablations.ensemble_members(study, load_plan(), dataset))
+    if len(members) > 1:
+        tested = [part(study.predictions[run], "test") for run in members]
+        found = remaining.remaining(tested, report.tables[f"{dataset}_ceilings"])
+        report.tables[f"{dataset}_remaining"] = found
+        report.tables[f"{dataset}_remaining_readable"] = remaining.readable(found)
 
 
 def _of_run(predictions, faces, drawn):
