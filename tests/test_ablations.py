@@ -290,3 +290,11 @@ def test_odd_heads_train_and_the_mirror_can_be_left_out(work_dir):
         RunConfig(**small, age_loss="squared")
     with pytest.raises(ValueError, match="expected a width of at least 0"):
         RunConfig(protocol="regress", age_loss="class")
+
+
+def test_a_trial_cannot_take_a_real_runs_place(capsys):
+    from utils.training.ablations import main
+
+    with pytest.raises(SystemExit):
+        main(["age", "--epochs", "1"])
+    assert "give both" in capsys.readouterr().err

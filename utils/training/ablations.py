@@ -61,12 +61,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--most-minutes", type=float, default=float("inf"), help="leave longer out")
     parser.add_argument("--study", type=Path, default=STUDY, help="published runs are not repeated")
     parser.add_argument("--limit", type=int, default=0, help="faces, for a trial")
-    parser.add_argument("--epochs", type=int, default=0, help="for a trial")
+    parser.add_argument("--epochs", type=int, default=0, help="for a trial; with --limit")
     asked = parser.parse_args(arguments)
     try:
         wanted = load_plan().runs(tuple(asked.names))
     except ValueError as error:
         parser.error(str(error))
+    if asked.epochs and not asked.limit:
+        parser.error("--epochs without --limit would take the real run's place; give both")
     if asked.list:
         for run, variant in wanted.items():
             mark = "done" if is_done(run, asked.study) else f"{variant.minutes:.0f} min"
