@@ -1,10 +1,14 @@
 """Run folders and study folders."""
 
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 
 from utils import runs
-from utils.files import read_json, write_json
+from utils.files import locked, read_json, write_json
+from utils.paths import ROOT
 
 
 def make_run(root, name, seed=129, value=5.0):
@@ -69,3 +73,17 @@ def test_broken_json_is_named(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(ValueError, match="x.json is not valid JSON"):
         read_json(tmp_path / "x.json")
+
+
+def test_a_second_process_waits_for_the_first(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from utils.files import locked\n"
+        "with locked(sys.argv[1]):\n"
+        "    print('in', flush=True); time.sleep(1); Path(sys.argv[1] + '.done').touch()\n"
+    )
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", code, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as first:
+        assert first.stdout.readline().strip() == "in"
+        with locked(folder):
+            assert (tmp_path / "run.done").exists()
