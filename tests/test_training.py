@@ -379,7 +379,7 @@ def test_a_run_with_other_settings_is_not_taken_for_a_planned_one(work_dir):
     assert "group" in pd.read_parquet(folder / "predictions.parquet")
 
 
-def test_a_training_goes_on_from_another_run_at_another_size(work_dir):
+def test_a_training_goes_on_from_another_run_at_another_size(work_dir, monkeypatch):
     options = SMALL | {"model": "mobilenetv2", "protocol": "finetune", "tasks": ["gender"]}
     first = train(RunConfig(**options), progress=False)
     again = options | {"input_size": 48, "start_from": first.name, "learning_rate": 1e-9}
@@ -390,6 +390,9 @@ def test_a_training_goes_on_from_another_run_at_another_size(work_dir):
     assert np.mean(trained) > 0.6  # all but the running means of normalisation
     before, after = (read_json(one / "cost.json")["train_seconds"] for one in (first, second))
     assert after > before
+    monkeypatch.setattr(cost, "_median_seconds", lambda work, repeats: 1.0)
+    alone = [cost.measure(one, 1)["train_seconds"] for one in (first, second)]
+    assert alone[1] == 2 * alone[0]  # as many steps of its own, after those of the first
     with pytest.raises(ValueError, match="no finished run of that name"):
         train(RunConfig(**again | {"start_from": "nothing", "seed": 5}), progress=False)
     with pytest.raises(ValueError, match="other weights"):

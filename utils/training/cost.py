@@ -81,7 +81,10 @@ def measure(folder: Path, repeats: int = 7) -> dict:
     config = RunConfig(**known | {"weights": "none"})
     steps = -(-stored["n_train"] // step_size(config)) * config.epochs
     found = _predicting(folder, repeats)
-    found["train_seconds"] = round(_step(config, repeats) * steps, 3)
+    seconds = _step(config, repeats) * steps
+    if config.start_from:  # went on from another run, whose training belongs to it
+        seconds += measure(folder.parent / config.start_from, repeats)["train_seconds"]
+    found["train_seconds"] = round(seconds, 3)
     keras.mixed_precision.set_global_policy("float32")
     keras.backend.clear_session()
     return found | describe_machine()
