@@ -15,7 +15,7 @@ FILE = FOLDER / "ablations.yaml"
 # What a run has unless it says otherwise, as far as its name depends on it.
 DEFAULTS = {"weights": "imagenet", "split": "group", "tasks": list(TASKS), "limit": 0}
 # Settings that make a run an ablation, no candidate of the comparison.
-CHANGES = ("age_loss", "look", "mirror", "head_width")
+CHANGES = ("age_loss", "look", "mirror", "head_width", "start_from")
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,11 @@ from utils.evaluation.columns import (
 )
 from utils.evaluation.metrics import evaluate, metrics_from, statistics
 from utils.evaluation.pairwise import bootstrap_p, holm
-from utils.evaluation.tables import run_table, systems
+from utils.evaluation.tables import comparable, run_table, systems
 
 SPLITS = ("val", "test")
 ENSEMBLE = "ensemble"
+CHANCE = " (may be chance)"
 FACES = {"val": "validation", "test": "test"}
 COLUMNS = [
     "ablation",
@@ -197,7 +198,7 @@ def ensemble_predictions(tables):
 
 def _ensemble(study, plan, dataset):
     """The ensemble as an ablation of its best member, and its predictions; None without two."""
-    members = ensemble_members(study, plan, dataset)
+    members = ensemble_members(comparable(study), plan, dataset)
     if len(members) < 2:
         return None
     best = next(iter(members))
@@ -322,21 +323,25 @@ def _change(gaps, label):
     parts = []
     for row in gaps[gaps["task"] == "age"].itertuples():
         ends = f"[{row.difference_low:+.2f}, {row.difference_high:+.2f}]".replace("-", "\u2212")
-        parts.append(f"the age error by {changed(row.difference, 'age')} {ends}")
+        text = f"the age error by {changed(row.difference, 'age')} {ends}"
+        parts.append(text + ("" if row.p_holm < 0.05 else CHANCE))
     shares = gaps[gaps["task"] != "age"].sort_values("difference")
     if len(shares) == 1:
         row = shares.iloc[0]
         low, high = (f"{100 * row[f'difference_{end}']:+.1f}" for end in ("low", "high"))
         ends = f"[{low}, {high}]".replace("-", "\u2212")
         text = f"the accuracy of {TASK_LABELS[row['task']]} by "
-        parts.append(text + f"{changed(row['difference'], row['task'])} {ends}")
+        text += f"{changed(row['difference'], row['task'])} {ends}"
+        parts.append(text + ("" if row["p_holm"] < 0.05 else CHANCE))
     elif len(shares):
         low, high = shares.iloc[0], shares.iloc[-1]
         text = f"accuracies by {changed(low['difference'], low['task'])} "
         text += f"({TASK_LABELS[low['task']]}) to {changed(high['difference'], high['task'])} "
-        parts.append(text + f"({TASK_LABELS[high['task']]})")
-    chance = "" if (gaps["p_holm"] < 0.05).any() else ", which may be chance"
-    return f"\u2018{label}\u2019 changes {' and '.join(parts)}{chance}"
+        text += f"({TASK_LABELS[high['task']]})"
+        clear = [TASK_LABELS[row.task] for row in shares.itertuples() if row.p_holm < 0.05]
+        some = f", beyond chance only in {' and '.join(clear)}" if clear else CHANCE
+        parts.append(text + (some if len(clear) < len(shares) else ""))
+    return f"\u2018{label}\u2019 changes {' and '.join(parts)}"
 
 
 def _agreement(rows, gaps):
@@ -351,7 +356,10 @@ def _agreement(rows, gaps):
 
 
 def _seeds(gaps):
-    spread = gaps.loc[gaps["task"] == "age", "seed_sd"].dropna()
+    spread = gaps.dropna(subset=["seed_sd"]).groupby("task")["seed_sd"].first()
     if spread.empty:
         return ""
-    return f"; seeds alone move the reference's age error by {spread.iloc[0]:.2f} years"
+    shares = spread.drop("age", errors="ignore")
+    parts = [f"{spread['age']:.2f} years"] if "age" in spread else []
+    parts += [f"up to {100 * shares.max():.1f} points"] if len(shares) else []
+    return f"; the reference's standard deviation over seeds is {' and '.join(parts)}"

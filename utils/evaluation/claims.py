@@ -14,7 +14,19 @@ from utils.evaluation.references import references
 from utils.evaluation.tables import run_table, with_ends
 
 NETWORKS = ("scratch_cnn", "wiki_cnn")  # the earlier study's, trained from random weights
-COLUMNS = ["task", "metric", "claim", "label", "epochs", "faces", "value", "ci_low", "ci_high", "n"]
+COLUMNS = [
+    "task",
+    "metric",
+    "claim",
+    "protocol",
+    "label",
+    "epochs",
+    "faces",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n",
+]
 
 
 def claims(study, dataset, resamples=2000, seed=129):
@@ -29,19 +41,20 @@ def claims(study, dataset, resamples=2000, seed=129):
     Returns
     -------
     DataFrame
-        `COLUMNS`; epochs is missing where no config says it, faces says which test faces. Empty
-        without claims or without runs of their networks.
+        `COLUMNS`; `protocol` is the claim's, `faces` says which test faces, `epochs` is missing
+        where no config says it. Empty without claims or without runs of their networks.
     """
     runs = run_table(study)
     runs = runs[(runs["dataset"] == dataset) & runs["model"].isin(NETWORKS)]
     claimed = references(dataset)
-    claimed = claimed[claimed["kind"] == "claim"].set_index(["task", "metric"])["value"]
+    claimed = claimed[claimed["kind"] == "claim"].set_index(["task", "metric"])
+    claimed = claimed.rename(columns={"value": "claim"})[["claim", "protocol"]]
     splits, rows = study.splits.get(dataset), []
     for run in runs[runs["run"].isin(list(study.predictions))].itertuples():
         for faces, tested in _test_faces(study.predictions[run.run], run.split, splits).items():
             drawn = Resamples(groups_of(tested, splits), resamples, seed)
             scored = intervals(tested, drawn, "test").set_index(["task", "metric"])
-            scored = scored.join(claimed.rename("claim"), how="inner").reset_index()
+            scored = scored.join(claimed, how="inner").reset_index()
             epochs = study.configs.get(run.run, {}).get("epochs")
             rows.append(scored.assign(label=run.label, epochs=epochs, faces=faces))
     if not rows:
@@ -68,10 +81,11 @@ def readable(table):
         {
             "task": table["task"].map(TASK_LABELS),
             "claimed": [with_ends(value, None, None, task) for value, task in claimed],
+            "claimed for": table["protocol"],
             "reached": [with_ends(*row) for row in ends],
             "network": table["label"],
             "epochs": table["epochs"],
-            "faces": table["faces"],
+            "reached on": table["faces"],
             "n": table["n"],
         }
     )

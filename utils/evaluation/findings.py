@@ -39,7 +39,7 @@ def findings(study, table, dataset, pairs=None):
     return [
         _best(runs, guess, ("age",), dataset, pairs) + _caution(runs),
         _best(runs, guess, CLASS_TASKS, dataset, pairs),
-        _protocols(runs),
+        _protocols(runs, pairs),
         _cost(runs, pairs),
         _for_whom(study, runs),
     ]
@@ -68,8 +68,10 @@ def winner(runs, task):
 
 def _caution(runs):
     parts = []
-    if len(runs) and runs["seeds"].max() == 1:
-        parts.append("each network was trained once")
+    once = (runs["seeds"] == 1).sum()
+    if once:
+        who = "each network was" if once == len(runs) else f"{once} of {len(runs)} networks were"
+        parts.append(f"{who} trained once")
     if runs["input_size"].nunique() > 1:
         parts.append("input sizes differ")
     return f" Mind that {' and '.join(parts)}." if parts else ""
@@ -98,22 +100,22 @@ def _best(runs, guess, tasks, dataset, pairs):
     return f"The best test accuracies on {where} are: {'; '.join(parts)}."
 
 
-def _protocols(runs):
+def _protocols(runs, pairs):
     """What training all layers gains over the frozen backbone at the same input size."""
-    pairs = _both(runs)
+    both = _both(runs)
     parts = []
     for task in TASKS:
-        gain = (pairs[f"{task}_finetune"] - pairs[f"{task}_head"]).dropna()
+        gain = (both[f"{task}_finetune"] - both[f"{task}_head"]).dropna()
         if len(gain):
             name = "age error" if task == "age" else TASK_LABELS[task]
             less = name + (" by {:+.2f} years" if task == "age" else " by {:+.1f}")
             parts.append(less.format(gain.mean() * (1 if task == "age" else 100)))
-    sizes = _sizes(runs)
+    sizes = _sizes(runs, pairs)
     if not parts:
         missing = "No backbone was trained both frozen and in full at one input size"
         return f"{missing}, so their difference is not known.{sizes}"
     unit = " points of accuracy" if len(parts) > 1 or "years" not in parts[0] else ""
-    names = " and ".join(MODELS.get(model, model) for model, _ in pairs.index)
+    names = " and ".join(MODELS.get(model, model) for model, _ in both.index)
     return (
         f"At the same input size, training all layers instead of heads on the frozen backbone "
         f"changes the {', '.join(parts)}{unit} ({names}).{sizes}"
@@ -133,17 +135,17 @@ def _both(runs):
     return wide[head & wide.filter(like="_finetune").notna().any(axis=1)]
 
 
-def _sizes(runs):
+def _sizes(runs, pairs):
     """What larger pictures alone change for frozen backbones."""
     plain = runs[(runs["protocol"] == "head") & runs["age"].notna()]
     parts = []
     for model, rows in plain.sort_values("input_size").groupby("model", sort=False):
         if rows["input_size"].nunique() > 1:
             first, last = rows.iloc[0], rows.iloc[-1]
-            parts.append(
-                f"{MODELS.get(model, model)} {last['age'] - first['age']:+.2f} years from "
-                f"{first['input_size']:.0f} to {last['input_size']:.0f} px"
-            )
+            text = f"{MODELS.get(model, model)} {last['age'] - first['age']:+.2f} years from "
+            text += f"{first['input_size']:.0f} to {last['input_size']:.0f} px"
+            equal = first["run"] in undecided(pairs, last["run"], "age")
+            parts.append(text + (" (no more than chance would give)" if equal else ""))
     return f" Larger pictures alone change the frozen ones: {', '.join(parts)}." if parts else ""
 
 

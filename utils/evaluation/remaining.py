@@ -1,8 +1,9 @@
 """What is left of the error: how much of it can be label noise, and on how much all networks agree.
 
-Two estimates that know nothing of each other. Copies of one picture with different labels bound
-the error that no network can avoid (`utils.evaluation.noise`). And where networks of different
-kinds all give the same answer against the label, the label or the picture is odd, not a network.
+Two views. Copies of one picture with different labels tell how far off a perfect network would
+still be (`utils.evaluation.noise`; an indication, no law). And where networks of different kinds
+all give the same answer against the label, the cause is not the kind of network: it is the label,
+the picture, or what the networks share, such as their training faces.
 """
 
 import numpy as np
@@ -53,13 +54,14 @@ def remaining(tables, bounds):
     Returns
     -------
     DataFrame
-        `COLUMNS`, one row a task: the best network's error (years, or share of faces), the part
-        that label noise alone makes with its interval and as a share of the error, the number of
-        wrong answers among n, and the share of them that all other networks give too.
+        `COLUMNS`, one row a task, on the faces that all tables hold: the best network's error
+        (years, or share of faces), what a perfect network would have by the labels of copies, with
+        its interval and as a share of the error (missing for age: absolute errors do not add),
+        the number of wrong answers among n, and the share of them that all others give too.
     """
-    tables = [table.sort_values("image", ignore_index=True) for table in tables]
-    if any(not table["image"].equals(tables[0]["image"]) for table in tables):
-        raise ValueError("remaining: the networks were tested on different faces")
+    tables = [table.drop_duplicates("image").set_index("image") for table in tables]
+    shared = sorted(set.intersection(*(set(table.index) for table in tables)))
+    tables = [table.loc[shared].reset_index() for table in tables]
     rows = []
     for bound in bounds.itertuples():
         if bound.metric != HEADLINE[bound.task]:
@@ -71,9 +73,9 @@ def remaining(tables, bounds):
         use, wrong = known(tables[0], bound.task), first >= 0
         gaps = predicted(tables[0], "age") - truth(tables[0], "age")
         error = np.abs(gaps[use]).mean() if bound.task == "age" else wrong[use].mean()
-        shared = np.all([first == other for other in others], axis=0) & wrong
-        same = shared.sum() / wrong.sum() if wrong.any() else np.nan
-        share = ends[0] / error
+        agreed = np.all([first == other for other in others], axis=0) & wrong
+        same = agreed.sum() / wrong.sum() if wrong.any() else np.nan
+        share = np.nan if bound.task == "age" else ends[0] / error
         rows.append((bound.task, error, *ends, share, int(wrong.sum()), int(use.sum()), same))
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -82,6 +84,7 @@ def readable(table):
     """The table as text for a page."""
     rows = []
     for row in table.itertuples():
+        share = pd.notna(row.noise_share)
         scale, unit, digits = (1, " years", 2) if row.task == "age" else (100, " %", 1)
         error, noise, low, high = (
             f"{scale * value:.{digits}f}"
@@ -92,7 +95,7 @@ def readable(table):
                 "task": TASK_LABELS[row.task],
                 "error": f"{error}{unit}",
                 "label noise": f"{noise}{unit} [{low}, {high}]",
-                "share of the error": f"{100 * row.noise_share:.0f} %",
+                "share of the error": f"{100 * row.noise_share:.0f} %" if share else "-",
                 "wrong answers": f"{row.wrong:,} of {row.n:,}",
                 "given by all networks": f"{100 * row.same_answer:.0f} %" if row.wrong else "-",
             }

@@ -16,6 +16,7 @@ from utils.evaluation import (
     ablations,
     calibration,
     claims,
+    goals,
     leakage,
     noise,
     pairwise,
@@ -91,6 +92,9 @@ def build(study, resamples=2000, seed=129, progress=None):
         say(f"{dataset}: for whom, calibration, labels")
         _examined(report, study, dataset, resamples, seed)
         _leaks(report, study, dataset, resamples, seed)
+        reached = goals.goals(report.tables[f"{dataset}_comparison"], dataset)
+        report.tables[f"{dataset}_goals"] = reached
+        report.tables[f"{dataset}_goals_readable"] = goals.readable(reached)
         claimed = claims.claims(study, dataset, resamples, seed)
         report.tables[f"{dataset}_claims"] = claimed
         report.tables[f"{dataset}_claims_readable"] = claims.readable(claimed)
@@ -218,6 +222,9 @@ def _examined(report, study, dataset, resamples, seed):
             _best_figures(report, study, dataset, task, best)
             found = report.tables[f"{dataset}_gaps"]
             gaps.append(found[(found["run"] == best["run"]) & (found["task"] == task)])
+            fair = report.tables.get(f"{dataset}_fairness", pd.DataFrame())
+            if task == "gender" and len(fair):
+                report.tables[f"{dataset}_fairness_of_best"] = _fairness_text(fair, best["run"])
     report.tables[f"{dataset}_gaps_of_best"] = pd.concat(gaps) if gaps else pd.DataFrame()
     _ceiling_figure(report, study, dataset, ours)
     members = list(ablations.ensemble_members(study, load_plan(), dataset))
@@ -226,6 +233,20 @@ def _examined(report, study, dataset, resamples, seed):
         found = remaining.remaining(tested, report.tables[f"{dataset}_ceilings"])
         report.tables[f"{dataset}_remaining"] = found
         report.tables[f"{dataset}_remaining_readable"] = remaining.readable(found)
+
+
+def _fairness_text(table, run):
+    """Fairness of one run as text for a page."""
+    rows = table[table["run"] == run]
+    return pd.DataFrame(
+        {
+            "measure": rows["measure"].str.replace("_", " "),
+            "between": rows["by"].str.replace("_", " "),
+            "difference": rows["value"].map("{:.3f}".format),
+            "n": rows["n"],
+            "network": rows["label"],
+        }
+    )
 
 
 def _of_run(predictions, faces, drawn):

@@ -462,12 +462,16 @@ def leakage(table, dataset, columns=("naive", "group"), label="", n=None):
         ylim=(len(rows) - 0.5, -0.5),
     )
     clear = int(((low > 0) | (high < 0)).sum())
-    title = f"{label + ': ' if label else ''}leaking copies change {clear} of {len(rows)} tasks "
+    what = "leaking copies change" if columns[0] == "naive" else "faces with a copy differ in"
+    title = f"{label + ': ' if label else ''}{what} {clear} of {len(rows)} tasks "
     top = int(np.abs(gain / np.where(sign < 0, 1, 10)).argmax())
     title += f"beyond chance; {TASK_LABELS[rows['task'][top]]} by {gain[top]:+.2f} "
     title += unit.get(rows["metric"][top], "points")
-    caption = "95% interval by bootstrap over duplicate groups; above 0 the leaking side looks "
-    return theme.finish(figure, title, dataset, caption + "better", n)
+    caption = "95% interval by bootstrap over duplicate groups, not corrected for the number of "
+    caption += "tasks; above 0 the leaking side looks better"
+    if columns[0] != "naive":
+        caption += ". Faces with a copy may be easier ones, with no leak at all"
+    return theme.finish(figure, title, dataset, caption, n)
 
 
 def seeds(scored, task, dataset):

@@ -8,6 +8,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from utils import runs
+from utils.backbones.networks import TASKS
 from utils.files import write_aside, write_json
 from utils.training.config import RunConfig
 from utils.training.predicting import predict_average, predictions_table, without_surplus
@@ -32,8 +33,11 @@ def predict_unmirrored(config: RunConfig, progress: bool = True, root: Path | No
     Path
         The run folder, complete but without a model.
     """
-    # Its averaged twin may be a candidate of the comparison, which this run is not.
-    averaged = train(replace(config, mirror=True, study=""), progress=progress, root=root)
+    # Without other changes its averaged twin is a candidate of the comparison, which this is not.
+    changed = config.look != "colour" or config.age_loss != "distribution" or config.head_width
+    odd = changed or config.weights == "none" or set(config.tasks) != set(TASKS)
+    twin = replace(config, mirror=True, study="ablation" if odd else "")
+    averaged = train(twin, progress=progress, root=root)
     folder = runs.runs_dir() / config.run
     prepared = begin(config, folder, progress, root)
     network = build(config)
