@@ -56,10 +56,10 @@ MISSED = {
     "partial": "The trained part costs the same on both sides; by multiply-adds 2.7 times is what "
     "these freeze boundaries allow in one precision.",
     "protocol_full": "The goal is for the four backbones together. AlexNet has the cheapest "
-    "backbone and the widest features (9,216), so its heads weigh most. The cost model said 2,375 s for "
-    "`fit` where 2,455 s were measured, and 227 s for ours (without validation of the heads) "
-    "where 322 s were. Why losses differ: at Adam's default rate rounding grows into another course of "
-    "the same training; at a small rate the first row's losses agree to 1e-4.",
+    "backbone and the widest features (9,216), so its heads weigh most. The cost model said "
+    "2,375 s for `fit` where 2,455 s were measured, and 227 s for ours (without validation of the "
+    "heads) where 322 s were. Why losses differ: at Adam's default rate rounding grows into "
+    "another course of the same training; at a small rate the first row's agree to 1e-4.",
 }
 REMOVED = (
     ("XLA (jit_compile) on a CPU", "12 times slower for MobileNetV2"),
