@@ -107,9 +107,20 @@ def same_settings(wanted: dict, config: dict) -> bool:
 
 
 def write_predictions(table: pd.DataFrame, path: Path) -> None:
-    """Write predictions as parquet (zstd), whole or not at all."""
+    """Write predictions as parquet, whole or not at all.
+
+    Bytes of probabilities are stored by their place in the number, which saves a third.
+    """
+    numbers = [name for name in table if table[name].dtype.kind == "f"]
     with write_aside(path) as aside:
-        table.to_parquet(aside, compression="zstd", index=False)
+        table.to_parquet(
+            aside,
+            index=False,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=[name for name in table if name not in numbers],
+            use_byte_stream_split=numbers,
+        )
 
 
 def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
