@@ -151,9 +151,14 @@ def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
         for name in ("config.json", "cost.json", "environment.json", "history.csv"):
             with write_aside(study / "runs" / folder.name / name) as aside:
                 shutil.copyfile(folder / name, aside)
-        table = pd.read_parquet(folder / "predictions.parquet")
-        kept = table if keep_train else table[table["split"] != "train"]
-        write_predictions(kept, study / "predictions" / f"{folder.name}.parquet")
+        source = folder / "predictions.parquet"
+        target = study / "predictions" / f"{folder.name}.parquet"
+        if keep_train:
+            with write_aside(target) as aside:
+                shutil.copyfile(source, aside)
+        else:
+            table = pd.read_parquet(source)
+            write_predictions(table[table["split"] != "train"], target)
     results = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=RESULT_COLUMNS)
     results = results.sort_values(["run", "task", "metric", "split"], ignore_index=True)
     with write_aside(path) as aside:
