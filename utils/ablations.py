@@ -14,8 +14,21 @@ from utils.profiles import FOLDER, TASKS, run_name
 FILE = FOLDER / "ablations.yaml"
 # What a run has unless it says otherwise, as far as its name depends on it.
 DEFAULTS = {"weights": "imagenet", "split": "group", "tasks": list(TASKS), "limit": 0}
-# Settings that make a run an ablation, no candidate of the comparison.
-CHANGES = ("age_loss", "look", "mirror", "head_width", "start_from")
+# What these settings are in a candidate of the comparison; another value makes an ablation.
+PLAIN = {
+    "age_loss": "distribution",
+    "look": "colour",
+    "mirror": True,
+    "head_width": 0,
+    "start_from": "",
+}
+
+
+def study_of(settings: dict) -> str:
+    """``ablation``, or nothing for a run that the comparison shows too."""
+    odd = settings.get("weights") == "none" or set(settings.get("tasks", TASKS)) != set(TASKS)
+    changed = any(settings.get(name, plain) != plain for name, plain in PLAIN.items())
+    return "ablation" if odd or changed else ""
 
 
 @dataclass(frozen=True)
@@ -57,8 +70,7 @@ class Variant:
     @property
     def study(self) -> str:
         """``ablation``, or nothing for a run that the comparison shows too."""
-        odd = self.settings.get("weights") == "none" or set(self.tasks) != set(TASKS)
-        return "ablation" if odd or any(name in self.settings for name in CHANGES) else ""
+        return study_of(self.settings)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import pandas as pd
 from utils.datasets.facetable import AGE_BINS, age_bin
 from utils.evaluation.columns import HEADLINE, TASK_LABELS, TASKS, part
 from utils.evaluation.pairwise import undecided
-from utils.evaluation.tables import MODELS
+from utils.evaluation.tables import MODELS, networks
 
 NAMES = {
     "utkface": "UTKFace",
@@ -34,7 +34,7 @@ def findings(study, table, dataset, pairs=None):
     list of str, length 5
         A sentence that the runs do not allow says what is missing instead.
     """
-    runs = table[~table["model"].str.startswith(("trivial", "peer_"))]
+    runs = networks(table)
     guess = table[table["model"] == "trivial"].iloc[0]
     return [
         _best(runs, guess, ("age",), dataset, pairs) + _caution(runs),

@@ -8,7 +8,7 @@ import pandas as pd
 
 from utils.evaluation.columns import HEADLINE, LOWER_IS_BETTER, TASK_LABELS
 from utils.evaluation.findings import winner
-from utils.evaluation.tables import with_ends
+from utils.evaluation.tables import networks, with_ends
 
 GOALS = {
     "utkface": {"age": 4.3, "age_bin": 0.84, "gender": 0.955, "ethnicity": 0.88},
@@ -30,7 +30,7 @@ def goals(comparison, dataset):
     DataFrame
         Columns task, goal, value, ci_low, ci_high, label, met; empty without goals or networks.
     """
-    ours = comparison[~comparison["model"].str.startswith(("trivial", "peer_"))]
+    ours = networks(comparison)
     rows = []
     for task, goal in GOALS.get(dataset, {}).items():
         best = winner(ours, task)

@@ -214,7 +214,7 @@ def _examined(report, study, dataset, resamples, seed):
     labels = tables.labels_of(study, dataset)
     report.tables[f"{dataset}_label_conflicts"] = noise.label_conflicts(labels)
     report.tables[f"{dataset}_ceilings"] = noise.ceilings(labels, resamples, seed)
-    ours = table[~table["model"].str.startswith(("trivial", "peer_"))]
+    ours = tables.networks(table)
     gaps = []
     for task in TASKS:
         best = winner(ours, task)

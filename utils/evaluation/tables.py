@@ -216,6 +216,11 @@ def on_main_split(rows, dataset, column="split"):
     return rows[group] if group.any() else rows
 
 
+def networks(comparison):
+    """Rows of the study's own networks: neither peers nor the trivial guess."""
+    return comparison[~comparison["model"].str.startswith(("trivial", "peer_"))]
+
+
 def labels_of(study, dataset):
     """True labels of all faces of a data set, on the main split.
 

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from utils import runs
-from utils.backbones.networks import TASKS
+from utils.ablations import study_of
 from utils.files import write_aside, write_json
 from utils.training.config import RunConfig
 from utils.training.predicting import predict_average, predictions_table, without_surplus
@@ -34,9 +34,8 @@ def predict_unmirrored(config: RunConfig, progress: bool = True, root: Path | No
         The run folder, complete but without a model.
     """
     # Without other changes its averaged twin is a candidate of the comparison, which this is not.
-    changed = config.look != "colour" or config.age_loss != "distribution" or config.head_width
-    odd = changed or config.weights == "none" or set(config.tasks) != set(TASKS)
-    twin = replace(config, mirror=True, study="ablation" if odd else "")
+    twin = replace(config, mirror=True)
+    twin.study = study_of(twin.to_dict())
     averaged = train(twin, progress=progress, root=root)
     folder = runs.runs_dir() / config.run
     prepared = begin(config, folder, progress, root)
