@@ -4,34 +4,46 @@
 #   snakemake --cores all --config profile=cpu             the same, by hand
 #   snakemake --executor slurm --jobs 8 --config profile=gpu    on a cluster (with its plug-in)
 #
-# Config: profile; backbones and seeds (comma-separated, instead of those of the profile);
-# force (train again); finished_only (make the report from what is there).
+# Config: profile; backbones and seeds (comma-separated, instead of those of the profile); only
+# (ablations) and most_minutes; force (train again); finished_only (make the report from what is
+# there). All paths are relative, so a folder's name may hold braces.
 import json
 import sys
+from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from utils import profiles
+from utils import plan
 from utils.report import study
 
-NOTEBOOKS = f"{workflow.basedir}/notebooks"
-PROFILE = profiles.load_profile(str(config.get("profile", "smoke")))
+PROFILE = plan.load_profile(str(config.get("profile", "smoke")))
 OUT = f"reports/{PROFILE.name}"
-STEPS = {step.name: step for step in study.steps_of(PROFILE, config)}
-TRAINED = [name for name in STEPS if not study.is_page(name)]
-FORCE = "--force" if config.get("force") else ""
-BESIDE = "--beside-others" if PROFILE.parallel > 1 else ""
-READY = study.ready(STEPS, TRAINED, OUT) if config.get("finished_only") else TRAINED
-
-
+STEPS = {step.name: step for step in study.planned(PROFILE, config)[0]}
+TRAINED = [name for name in STEPS if not name.startswith(study.PAGES)]
 GALLERY = [name for name in STEPS if name.startswith("05")]
-READ = study.ready(STEPS, GALLERY, OUT) if config.get("finished_only") else GALLERY
+BESIDE = "--beside-others" if PROFILE.parallel > 1 else ""
+
+
+def ready(names):
+    """The steps that a later one may count on."""
+    if not config.get("finished_only"):
+        return names
+    return [name for name in names if Path(OUT, f"{name}.ipynb").exists()]
 
 
 def needed(name):
     """Files that a step reads, beside its notebook."""
     if name.startswith("06"):
-        return [f"{OUT}/study/results.csv", *(f"{OUT}/{one}.ipynb" for one in READ)]
-    return [f"{OUT}/{one}.ipynb" for one in READY] if name in GALLERY else []
+        return [f"{OUT}/study/results.csv", *(f"{OUT}/{one}.ipynb" for one in ready(GALLERY))]
+    return [f"{OUT}/{one}.ipynb" for one in ready(TRAINED)] if name in GALLERY else []
+
+
+def parameters_of(step):
+    """Parameters as JSON; the gallery gets only runs that are there."""
+    there = [STEPS[name].config.run for name in ready(TRAINED) if STEPS[name].config]
+    runs = [run for run in step.parameters.get("runs", []) if run in there]
+    changed = {"runs": runs} if "runs" in step.parameters else {}
+    changed |= {"force": True} if step.config and config.get("force") else {}
+    return json.dumps(step.parameters | changed)
 
 
 rule all:
@@ -52,36 +64,39 @@ rule gallery:
 
 rule report:
     input:
-        f"{OUT}/06_comparison_report.html",
+        expand("{out}/{step}.html", out=OUT, step=[name for name in STEPS if name[:2] == "06"]),
 
 
 rule collect:
     input:
-        expand("{out}/{step}.ipynb", out=OUT, step=READY),
+        expand("{out}/{step}.ipynb", out=OUT, step=ready(TRAINED)),
     output:
         f"{OUT}/study/results.csv",
     shell:
-        "{sys.executable:q} -m utils.report.collect {PROFILE.name} {OUT}/study"
+        "{sys.executable:q} -m utils.report.publish --profile {PROFILE.name} --out {OUT}/study"
 
 
 # A rule for each step, so that they run in the order of the plan.
-for number, (name, step) in enumerate(STEPS.items()):
+for number, (name, step) in enumerate(STEPS.items(), 1):
 
     rule:
         name:
             name
         priority: len(STEPS) - number
         input:
-            notebook=f"{NOTEBOOKS}/{step.notebook}.ipynb",
+            notebook=f"notebooks/{step.notebook}.ipynb",
             needed=needed(name),
         output:
             ipynb=f"{OUT}/{name}.ipynb",
             html=f"{OUT}/{name}.html",
         params:
-            parameters=json.dumps(study.parameters_of(step, STEPS, READY)),
+            parameters=parameters_of(step),
             label=step.label,
-            name=name,
         threads: max(1, workflow.cores // PROFILE.parallel)
+        resources:
+            # Not in params: another number of steps must not train anything again.
+            place=f"step {number} of {len(STEPS)}",
         shell:
-            "{sys.executable:q} -m utils.report.step {input.notebook:q} {OUT} {params.name}"
-            " --label {params.label:q} --parameters {params.parameters:q} {FORCE} {BESIDE}"
+            "{sys.executable:q} -m utils.report.step {input.notebook:q} {OUT} {rule} {BESIDE}"
+            " --label {params.label:q} --parameters {params.parameters:q}"
+            " --place {resources.place:q}"

@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 usage() {
   cat <<'HELP'
-usage: ./run_all.sh [smoke|cpu|gpu|paper] [--backbones a,b] [--seeds 1,2] [--dry-run] [--force]
+usage: ./run_all.sh [smoke|cpu|gpu|paper|ablations] [options]
        ./run_all.sh test [pytest arguments]    run all tests
        ./run_all.sh demo [--port N]            the page that reads a face
        ./run_all.sh bench                      time the slow parts
@@ -13,15 +13,18 @@ usage: ./run_all.sh [smoke|cpu|gpu|paper] [--backbones a,b] [--seeds 1,2] [--dry
 
 Without a profile: cpu or gpu where the real faces are in data/raw or FACES_DATA_DIR, else smoke.
 
-  smoke   synthetic faces, a few minutes on two cores, no network
-  cpu     the study on real faces, an evening on a laptop
-  gpu     the same at full size on one GPU
-  paper   the two original protocols, setting by setting
+  smoke      synthetic faces, a few minutes on two cores, no network
+  cpu        the study on real faces, an evening on a laptop
+  gpu        the same at full size on one GPU
+  paper      the two original protocols, setting by setting
+  ablations  what each choice is worth: the runs that the published study lacks
 
-  --backbones a,b   only these networks
-  --seeds 1,2       these seeds, not those of the profile
-  --dry-run         list the steps and stop
-  --force           do everything again
+  --backbones a,b    only these networks
+  --seeds 1,2        these seeds, not those of the profile
+  --only a,b         only these ablations (or: trainings, the repeats)
+  --most-minutes N   leave longer ablations out
+  --dry-run          list the steps, done or to do, with their minutes, and stop
+  --force            do everything again
 
 A finished step is not done again: after a stop, run the same command to go on.
 Environment: FACES_DATA_DIR (faces), FACES_WEIGHTS_DIR (ImageNet weights without a network),
@@ -91,7 +94,7 @@ case "${1:-}" in
     usage
     exit 0
     ;;
-  test | demo | bench | lint | smoke | cpu | gpu | paper | "" | -*) ;;
+  test | demo | bench | lint | smoke | cpu | gpu | paper | ablations | "" | -*) ;;
   *)
     usage >&2
     fail "unknown command or profile '$1'"

@@ -1,14 +1,16 @@
 """Fixtures: real data and weights where they are at hand, a work folder that is thrown away."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from utils import plan, study
 from utils.paths import ROOT
+from utils.vocabulary import OWN_NETWORKS
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 settings.register_profile("shared_machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("shared_machine")
 
@@ -56,3 +58,53 @@ def work_dir(tmp_path, monkeypatch) -> Path:
     """A work folder of this test alone."""
     monkeypatch.setenv("FACES_WORK_DIR", str(tmp_path / "work"))
     return tmp_path / "work"
+
+
+# ---------------------------------------------------------------- trainings, by the notebooks
+
+
+def cells_of(number: str) -> list[str]:
+    """Code cells of a notebook, without parameters and set-up magics."""
+    (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    found = ["".join(cell["source"]) for cell in cells]
+    return [text for text in found if "google.colab" not in text]
+
+
+def run_cells(config: plan.RunConfig, until: str = "", force: bool = False) -> dict:
+    """Execute the cells of a training's notebook in this process, without drawing.
+
+    Parameters
+    ----------
+    until : str
+        Stop before the first cell that holds this text.
+    """
+    import keras
+
+    names = {"show": lambda *a, **k: None, "draw": lambda *a, **k: None, "display": print}
+    cells = cells_of(plan.NOTEBOOKS.get(config.protocol, "02")[:2])
+    keras.backend.clear_session()
+    exec(cells[0], names)  # the parameters' defaults
+    values = config.model_dump()
+    values["backbone"] = values.pop("model")
+    fixed = ("backbone", "protocol", "tasks", "weights")
+    rest = {name: value for name, value in values.items() if name not in names}
+    if config.protocol in OWN_NETWORKS:
+        rest = {name: value for name, value in rest.items() if name not in fixed}
+    names |= {name: value for name, value in values.items() if name in names}
+    names |= {"options": rest, "force": force}
+    try:
+        for cell in cells[1:]:
+            if until and until in cell:
+                break
+            exec(compile(cell, "<cell>", "exec"), names)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    return names
+
+
+def train(config: plan.RunConfig, force: bool = False) -> Path:
+    """Train a configuration as its notebook does, and return the run folder."""
+    folder = run_cells(config, until="test_scores =", force=force)["folder"]
+    assert study.is_complete(folder)
+    return folder

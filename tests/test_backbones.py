@@ -1,25 +1,24 @@
 """Registry, flat networks, weights, parameter counts."""
 
+import os
 import pickle
+import subprocess
+import sys
 import zipfile
 
 import keras
 import numpy as np
 import pytest
+from conftest import run_cells
 
-from utils.backbones import (
-    BACKBONES,
-    TASKS,
-    build_network,
-    count_flops,
-    cut,
-    get,
-    scratch_classifier,
-    wiki_regressor,
-)
+from utils.backbones.alexnet import read_torch_checkpoint
+from utils.backbones.flops import count_flops
 from utils.backbones.layers import Augment, Preprocess
-from utils.backbones.weights import alexnet_kernels, read_torch_checkpoint
-from utils.datasets.facetable import AGE_BINS
+from utils.backbones.networks import build_network, cut, float32_copy, imagenet_weights
+from utils.backbones.registry import BACKBONES, get
+from utils.paths import ROOT
+from utils.plan import RunConfig
+from utils.vocabulary import AGE_BINS, OUTPUTS
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
 
@@ -36,7 +35,7 @@ def test_networks_are_flat_with_one_float32_softmax_a_task(network):
         for layer in network.layers
     )
     outputs = network.predict(IMAGES, verbose=0)
-    assert {name: p.shape for name, p in outputs.items()} == {k: (2, n) for k, n in TASKS.items()}
+    assert {name: p.shape for name, p in outputs.items()} == {k: (2, n) for k, n in OUTPUTS.items()}
     for p in outputs.values():
         assert p.dtype == np.float32
         np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
@@ -49,7 +48,7 @@ def test_the_explained_layer_is_spatial_and_cuts_equal_the_whole(network):
     for boundary in ("features", entry.freeze_from):
         lower, upper = cut(network, boundary)
         parts = upper.predict(lower.predict(IMAGES, verbose=0), verbose=0)
-        for task in TASKS:
+        for task in OUTPUTS:
             np.testing.assert_allclose(parts[task], whole[task], atol=1e-4)
 
 
@@ -66,7 +65,7 @@ def test_the_study_compares_the_four_of_the_seed():
 def test_backbone_parameters_are_the_published_ones(name, parameters):
     net = build_network(name, 64, weights="none")
     width = net.get_layer("features").output.shape[-1]
-    assert net.count_params() == parameters + (width + 1) * sum(TASKS.values())
+    assert net.count_params() == parameters + (width + 1) * sum(OUTPUTS.values())
 
 
 def test_alexnet_has_torchvisions_convolutions():
@@ -94,8 +93,14 @@ def _dense(cin, cout):
     return cin * cout + cout + 4 * cout  # with batch normalisation
 
 
-def test_scratch_classifier_has_the_seeds_layers():
-    net = scratch_classifier(198)
+def _network(work_dir, **settings):
+    """The network that a notebook writes out, before it is trained."""
+    config = RunConfig(dataset="synthetic", dataset_options={"n": 100}, **settings)
+    return run_cells(config, until="y = targets")["network"]
+
+
+def test_notebook_03_has_the_second_studys_layers(work_dir):
+    net = _network(work_dir, protocol="scratch", input_size=198)
     widths = [3, 32, 64, 128, 128, 256, 256, 256]
     trunk = sum(_separable(a, b) + 4 * b for a, b in zip(widths, widths[1:], strict=False))
     flat = 8 * 8 * 256  # 198 -> 66 -> 33 -> 16 -> 8
@@ -105,8 +110,8 @@ def test_scratch_classifier_has_the_seeds_layers():
     assert {k: v.shape[1] for k, v in net.output.items()} == {"age_bin": len(AGE_BINS), "gender": 2}
 
 
-def test_wiki_regressor_has_the_seeds_layers():
-    net = wiki_regressor(180)
+def test_notebook_04_has_the_second_studys_layers(work_dir):
+    net = _network(work_dir, protocol="regress", input_size=180)
     widths = [3, 64, 128, 128, 256, 256]
     trunk = sum(_separable(a, b) + 4 * b for a, b in zip(widths, widths[1:], strict=False))
     flat = 5 * 5 * 256  # 180 halved five times
@@ -198,76 +203,9 @@ def test_an_unknown_boundary_lists_layers():
         cut(net, "conv9")
 
 
-class _Rebuild:
-    """Pickles as torch pickles a tensor."""
-
-    def __init__(self, key, shape):
-        self.key, self.shape = key, shape
-
-
-def _checkpoint(path, arrays, poison=None):
-    """Write a checkpoint in torch's zip format, with torch's own module names."""
-    import io
-    import sys
-    import types
-    from collections import OrderedDict
-
-    torch, inner = types.ModuleType("torch"), types.ModuleType("torch._utils")
-
-    def _rebuild_tensor_v2(*_):
-        raise AssertionError("the reader must not call this")
-
-    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = (
-        "torch._utils",
-        "_rebuild_tensor_v2",
-    )
-    inner._rebuild_tensor_v2 = _rebuild_tensor_v2
-    storage = type("FloatStorage", (), {"__module__": "torch"})
-    torch.FloatStorage, torch._utils = storage, inner
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, item):
-            return item.key if isinstance(item, _Rebuild) else None
-
-        def reducer_override(self, item):
-            if isinstance(item, np.ndarray):
-                shape = item.shape
-                stride = tuple(int(np.prod(shape[k + 1 :])) for k in range(len(shape)))
-                pid = _Rebuild(("storage", storage, str(id(item)), "cpu", item.size), shape)
-                return _rebuild_tensor_v2, (pid, 0, shape, stride, False, OrderedDict())
-            return NotImplemented
-
-    before = {name: sys.modules.get(name) for name in ("torch", "torch._utils")}
-    sys.modules["torch"], sys.modules["torch._utils"] = torch, inner
-    buffer = io.BytesIO()
-    try:
-        Pickler(buffer, protocol=2).dump(poison or OrderedDict(arrays))
-    finally:
-        for name, module in before.items():
-            sys.modules.pop(name) if module is None else sys.modules.update({name: module})
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", buffer.getvalue())
-        for array in arrays.values():
-            archive.writestr(f"archive/data/{id(array)}", array.astype("<f4").tobytes())
-
-
-def test_a_torch_checkpoint_is_read_without_torch(tmp_path):
-    random = np.random.default_rng(0)
-    shapes = {
-        0: (64, 3, 11, 11),
-        3: (192, 64, 5, 5),
-        6: (384, 192, 3, 3),
-        8: (256, 384, 3, 3),
-        10: (256, 256, 3, 3),
-    }
-    arrays = {}
-    for index, shape in shapes.items():
-        arrays[f"features.{index}.weight"] = random.normal(size=shape).astype("float32")
-        arrays[f"features.{index}.bias"] = random.normal(size=shape[0]).astype("float32")
-    _checkpoint(tmp_path / "alexnet.pth", arrays)
-    state = read_torch_checkpoint(tmp_path / "alexnet.pth")
-    np.testing.assert_array_equal(state["features.3.weight"], arrays["features.3.weight"])
-    kernels = alexnet_kernels(tmp_path / "alexnet.pth")
+def test_alexnets_checkpoint_is_read_without_torch(real_weights, monkeypatch):
+    monkeypatch.setenv("FACES_WEIGHTS_DIR", str(real_weights))
+    kernels = imagenet_weights("alexnet")
     assert [k.shape for k in kernels[::2]] == [
         (11, 11, 3, 64),
         (5, 5, 64, 192),
@@ -275,18 +213,19 @@ def test_a_torch_checkpoint_is_read_without_torch(tmp_path):
         (3, 3, 384, 256),
         (3, 3, 256, 256),
     ]
-    assert kernels[0][4, 7, 2, 9] == arrays["features.0.weight"][9, 2, 4, 7]
+    state = read_torch_checkpoint(next(real_weights.glob("alexnet*.pth")))
+    assert kernels[0][4, 7, 2, 9] == state["features.0.weight"][9, 2, 4, 7]
+    assert "torch" not in sys.modules
 
 
 class _Poison:
     def __reduce__(self):
-        import os
-
         return os.system, ("touch pwned",)
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
-    _checkpoint(tmp_path / "bad.pth", {}, poison=_Poison())
+    with zipfile.ZipFile(tmp_path / "bad.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(_Poison()))
     with pytest.raises(ValueError, match="must not run code"):
         read_torch_checkpoint(tmp_path / "bad.pth")
 
@@ -295,3 +234,29 @@ def test_a_file_that_is_no_checkpoint(tmp_path):
     (tmp_path / "x.pth").write_text("hello")
     with pytest.raises(ValueError, match="no torch checkpoint"):
         read_torch_checkpoint(tmp_path / "x.pth")
+
+
+def test_the_registry_needs_no_keras():
+    code = "import sys; from utils.backbones import registry; assert 'keras' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_weights_of_another_backbone_do_not_fit():
+    network = build_network("alexnet", 64, ["gender"], weights="none")
+    with pytest.raises(ValueError, match="3 arrays do not fit the 10 of alexnet's backbone"):
+        build_network("alexnet", 64, weights=network.get_weights()[:3])
+
+
+def test_a_float32_copy_predicts_as_the_network_it_copies():
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    network = build_network(
+        "mobilenetv2", 64, ["age", "gender"], weights="none", age_head="ordinal"
+    )
+    keras.mixed_precision.set_global_policy("float32")
+    copy = float32_copy(network)
+    assert {layer.compute_dtype for layer in copy.layers} == {"float32"}
+    for own, other in zip(copy.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, other)
+    p, q = (one.predict(IMAGES, verbose=0)["gender"] for one in (copy, network))
+    np.testing.assert_allclose(p, q, atol=0.05)
+    assert float32_copy(copy) is copy

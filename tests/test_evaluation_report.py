@@ -1,4 +1,4 @@
-"""The report of a study folder: tables, sentences, missing runs, files that can be rebuilt."""
+"""The report of a study folder: tables, sentences, ablations, other sets, files made again."""
 
 import json
 
@@ -7,190 +7,195 @@ import pandas as pd
 import pytest
 from test_evaluation import fake_predictions
 
-from utils.datasets.splits import write_split
-from utils.evaluation import claims, goals, remaining, tables
+from utils import study as studies
+from utils.evaluation import ablations, cross_dataset, noise, references, tables
 from utils.evaluation.__main__ import main
-from utils.evaluation.columns import probability_columns
+from utils.evaluation.calibration import calibration
 from utils.evaluation.findings import findings
-from utils.evaluation.report import Report, build, write
-from utils.runs import Study, load_study
+from utils.evaluation.report import PAGES, Report, build, write
+from utils.plan import Profile, RunConfig, variants
+from utils.plots.study import draw
+from utils.study import Study, load_study
+from utils.vocabulary import TASKS, probability_columns
 
-RUNS = {
-    "utkface-resnet50-head-224-seed129": 6.0,
-    "utkface-resnet50-head-224-seed130": 6.2,
-    "utkface-resnet50-finetune-128-seed129": 3.0,
-    "utkface-mobilenetv2-head-224-seed129": 7.0,
-    "utkface-resnet50-head-224-seed129-naive": 5.0,
+BASE = {"dataset": "utkface", "batch_size": 64}
+RUNS = {  # name: (settings, spread of its errors)
+    "probe129": ({"model": "resnet50", "protocol": "linear_probe", "input_size": 224}, 6.0),
+    "probe130": ({"model": "resnet50", "protocol": "linear_probe", "input_size": 224}, 6.2),
+    "tuned": ({"model": "resnet50", "protocol": "finetune", "input_size": 224}, 3.0),
+    "small": ({"model": "mobilenetv2", "protocol": "linear_probe", "input_size": 96}, 7.0),
+    "random": ({"model": "resnet50", "protocol": "head", "input_size": 224, "split": "naive"}, 5.0),
 }
+PEER = {"dataset": "utkface", "model": "peer_dlib", "protocol": "peer", "label": "dlib"}
+
+
+def config(run="", **settings):
+    """Content of a config.json, as a training writes it."""
+    seed = 130 if run.endswith("130") else 129
+    return RunConfig(**BASE | {"seed": seed} | settings).model_dump() | {"run": run}
+
+
+def cost(model):
+    known = {"train_seconds": 60.0, "images_per_second": 100.0, "latency_ms": 5.0}
+    small = model == "mobilenetv2"
+    return known | {"parameters": 2e6 if small else 2e7, "flops": 3e8 if small else 4e9}
 
 
 @pytest.fixture(scope="module")
 def study_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    for name in ("predictions", "splits"):
-        (folder / name).mkdir()
-    rows = []
-    for seed, (run, spread) in enumerate(RUNS.items()):
-        faces = fake_predictions(600, seed, spread)
-        faces[["image", "split", "group"]].to_csv(folder / "splits/utkface.csv", index=False)
-        faces.drop(columns="group").to_parquet(folder / f"predictions/{run}.parquet")
-        told = tables.parse_run(run)
+    folder, rows = tmp_path_factory.mktemp("study"), []
+    (folder / "predictions").mkdir()
+    told = {run: config(run, **settings) for run, (settings, _) in RUNS.items()} | {"dlib": PEER}
+    for number, (run, content) in enumerate(told.items()):
+        faces = fake_predictions(600, number, RUNS.get(run, (0, 5.0))[1])
+        if run == "dlib":
+            faces = faces.drop(columns=probability_columns("ethnicity"))
+        faces.to_parquet(folder / "predictions" / f"{run}.parquet")
         (folder / "runs" / run).mkdir(parents=True)
-        config = {"run": run, **told}
-        (folder / "runs" / run / "config.json").write_text(json.dumps(config))
-        small = told["model"] == "mobilenetv2"
-        cost = {"parameters": 2e6 if small else 2e7, "flops": 3e8 if small else 4e9,
-                "train_seconds": 60.0, "images_per_second": 100.0}  # fmt: skip
-        (folder / "runs" / run / "cost.json").write_text(json.dumps(cost))
-        rows.append({"run": run, "dataset": "utkface", "model": told["model"],
-                     "protocol": told["protocol"], "task": "age", "metric": "mae", "split": "test",
-                     "value": 1.0, "n": 3, "seed": 129})  # fmt: skip
-    peer = fake_predictions(600, 9, 5.0).drop(columns=["group", *probability_columns("ethnicity")])
-    peer.to_parquet(folder / "predictions/peer_dlib.parquet")
+        (folder / "runs" / run / "config.json").write_text(json.dumps(content))
+        (folder / "runs" / run / "cost.json").write_text(json.dumps(cost(content["model"])))
+        curve = pd.DataFrame({"epoch": [1, 2], "val_age_mae": [7.0, 6.0]})
+        curve.to_csv(folder / "runs" / run / "history.csv", index=False)
+        row = {"run": run, "dataset": "utkface", "model": content["model"], "protocol": "head"}
+        rows.append(row | {"task": "age", "metric": "mae", "split": "test", "value": 1.0, "n": 3})
     pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def split_file(tmp_path_factory):
+    """The published split of the fake faces."""
+    folder = tmp_path_factory.mktemp("splits")
+    faces = fake_predictions(600)[["image", "split", "group", "age", "gender", "ethnicity"]]
+    copied = (faces.index % 7 == 0) & (faces["split"] == "test")
+    faces.assign(copy_in_train=copied).to_csv(folder / "utkface.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "splits_dir", lambda: folder)
+        yield folder
+
+
 @pytest.fixture(scope="module")
-def report(study_dir):
-    return build(load_study(study_dir), resamples=100)
+def report(study_dir, split_file):
+    study = load_study(study_dir)
+    return draw(build(study, resamples=100), study)
 
 
 def test_comparison_has_baseline_costs_and_seeds(report):
     table = report.tables["utkface_comparison"].set_index("label")
-    assert table.loc["ResNet50, frozen, 224 px", "seeds"] == 2
-    assert table.loc["ResNet50, all layers, 128 px", "parameters"] == 2e7
-    assert table.loc["trivial guess", "age"] > table.loc["ResNet50, all layers, 128 px", "age"]
-    assert "ResNet50, frozen, 224 px, naive split" not in table.index
+    assert table.loc["ResNet50, linear probe, 224 px", "seeds"] == 2
+    best = table.loc["ResNet50, full fine-tuning, 224 px"]
+    assert best["parameters"] == 2e7
+    assert table.loc["baseline (never looks)", "age"] > best["age"]
+    assert not table.index.str.contains("random split").any()
     assert np.isnan(table.loc["dlib, off the shelf", "ethnicity"])
     text = report.tables["utkface_comparison_readable"].set_index("model")
-    assert "[" in text.loc["ResNet50, all layers, 128 px", "age MAE (years)"]
-    assert text.loc["dlib, off the shelf", "ethnicity accuracy (%)"] == "-"
+    assert text.loc["ResNet50, full fine-tuning, 224 px", "age, years"].endswith("] a")
+    assert text.loc["dlib, off the shelf", "ethnicity, %"] == "-"
+
+
+def test_the_best_network_is_chosen_on_validation_faces(report):
+    table = report.tables["utkface_best"].set_index("task")
+    assert set(table["chosen_on"]) == {"validation"} and table.loc["age", "run"] == "tuned"
+    rows = report.tables["utkface_comparison"].copy()
+    rows.loc[rows["run"] == "small", "age_val"] = 0.1  # worst on test, best on validation
+    assert tables.best(rows, "age")["run"] == "small"
+    rows["age_val"] = np.nan
+    row = tables.best(rows, "age")
+    assert (row["run"], row["chosen_on"]) == ("tuned", "test")
+    only_others = rows[rows["protocol"].isin(["baseline", "off_the_shelf"])]
+    assert tables.best(only_others, "age") is None
+
+
+def test_systems_are_runs_that_differ_in_seed_alone(study_dir):
+    runs = tables.run_table(load_study(study_dir)).set_index("run")
+    assert runs.loc["probe130", "system"] == "probe129" and runs.loc["random", "split"] == "random"
+    assert set(tables.systems(runs.reset_index())["run"]) == set(runs.index) - {"probe130"}
+    one, other = config(seed=1), config(seed=2, precision="float32", profile="cpu")
+    assert tables.system_of(one) == tables.system_of(other)
+    assert tables.system_of(one) != tables.system_of(config(image_mode="grey"))
 
 
 def test_seeds_table_by_hand(report):
     scored, seeds = report.tables["metrics"], report.tables["seeds"]
     row = seeds.query("task == 'age' and metric == 'mae'").iloc[0]
-    both = scored[scored["run"].isin(list(RUNS)[:2])].query("task == 'age' and metric == 'mae'")
+    both = scored[scored["run"].str.startswith("probe")].query("metric == 'mae'")
     assert row["mean"] == pytest.approx(both["value"].mean())
     assert row["std"] == pytest.approx(both["value"].std())
 
 
 def test_findings_are_five_sentences_with_the_numbers_of_the_table(report):
     sentences = report.findings["utkface"]
+    assert len(sentences) == 5 and all(text.endswith(".") for text in sentences)
+    best = report.tables["utkface_best"].set_index("task").loc["age"]
+    assert f"age {best['value']:.2f} [" in sentences[0] and "full fine-tuning" in sentences[0]
+    assert "chosen on validation faces" in sentences[0]
+    assert "2 of 3 networks were trained once" in sentences[0]
+    assert "ResNet50 at 224 px: age \u2212" in sentences[2]
+    assert "MobileNetV2, linear probe, 96 px (2.0 million parameters)" in sentences[3]
+
+
+def test_findings_say_what_is_missing_and_what_is_within_chance(report):
+    held = {name: report.tables[f"utkface_{name}"] for name in ("comparison", "pairs", "gaps")}
+    pairs = held["pairs"].assign(p_holm=0.5)
+    first = findings(held | {"pairs": pairs}, "utkface")[0]
+    assert "difference to 2 others within chance" in first or "within chance)" in first
+    bare = {"comparison": held["comparison"].tail(1), "pairs": pairs[:0], "gaps": held["gaps"][:0]}
+    sentences = findings(bare, "wiki")
+    assert sentences[0].startswith("No finished run on WIKI predicts age.")
     assert len(sentences) == 5
-    best = report.tables["utkface_comparison"]["age"].min()
-    assert f"{best:.2f} years" in sentences[0] and "ResNet50, all layers" in sentences[0]
-    assert "2 of 3 networks were trained once and input sizes differ" in sentences[0]
-    assert "at one input size" in sentences[2]
-    assert "MobileNetV2 with 2.0 million" in sentences[3]
-
-
-def _row(model, protocol, size, age):
-    return {"label": f"{model} {protocol} {size}", "model": model, "protocol": protocol,
-            "input_size": size, "seeds": 1, "age": age, "age_low": age - 0.1, "age_high": age + 0.1,
-            "parameters": 1e6 if model == "mobilenetv2" else 1e7, "run": f"{model}{protocol}{size}",
-            **{f"{t}{e}": np.nan for t in ("age_bin", "gender", "ethnicity")
-               for e in ("", "_low", "_high")}}  # fmt: skip
-
-
-def test_protocols_are_compared_at_one_input_size_and_ties_are_named():
-    table = pd.DataFrame(
-        [
-            _row("resnet50", "finetune", 96, 4.0),
-            _row("mobilenetv2", "finetune", 128, 4.1),
-            _row("alexnet", "finetune", 224, 5.0),
-            _row("alexnet", "head", 224, 5.5),
-            _row("alexnet", "head", 96, 8.0),
-            _row("trivial", "", 0, 15.0),
-        ]
-    )
-    pairs = pd.DataFrame(
-        {
-            "a": ["resnet50finetune96", "alexnetfinetune224", "alexnethead96"],
-            "b": ["mobilenetv2finetune128", "resnet50finetune96", "alexnethead224"],
-            "task": "age",
-            "p_holm": [0.4, 0.01, 0.3],
-        }
-    )
-    first, _, protocols, cost, _ = findings(Study(), table, "utkface", pairs)
-    assert "(not told apart from mobilenetv2 finetune 128)" in first
-    assert "each network was trained once and input sizes differ" in first
-    assert "changes the age error by -0.50 years (AlexNet)" in protocols
-    assert "AlexNet -2.50 years from 96 to 224 px (no more than chance would give)" in protocols
-    assert "0.10 years (no more than chance would give) behind" in cost
 
 
 def test_times_measured_alone_push_others_out(study_dir):
     study = load_study(study_dir)
-    run = "utkface-resnet50-finetune-128-seed129"
-    study.costs[run] = study.costs[run] | {"idle": {"train_seconds": 30.0}}
+    study.costs["tuned"] = study.costs["tuned"] | {"idle": {"train_seconds": 30.0}}
     scored = tables.study_intervals(study, 50, 1)
     times = tables.comparison(study, scored, "utkface").set_index("run")["train_seconds"].dropna()
-    assert times.to_dict() == {run: 30.0}
+    assert times.to_dict() == {"tuned": 30.0}
 
 
-def test_findings_say_what_is_missing():
-    columns = ["label", "model", "protocol", "input_size", "seeds", "parameters", "run"]
-    columns += [f"{t}{e}" for t in ("age", "age_bin", "gender", "ethnicity")
-                for e in ("", "_low", "_high")]  # fmt: skip
-    table = pd.DataFrame([{"label": "trivial guess", "model": "trivial"}], columns=columns)
-    sentences = findings(Study(), table, "utkface")
-    assert len(sentences) == 5
-    assert sentences[0] == "No finished run on UTKFace predicts age."
-    assert all(sentence.endswith(".") for sentence in sentences)
+def test_missing_runs_and_why(study_dir):
+    study = load_study(study_dir)
+    wanted = [RunConfig(**BASE, **RUNS["tuned"][0]), RunConfig(**BASE, model="vgg19")]
+    table = tables.missing_runs(study, wanted, {"vgg19": "no weights"})
+    assert table["run"].tolist() == [wanted[1].run] and table["reason"][0] == "no weights"
+    assert tables.missing_runs(study, wanted)["reason"][0].startswith("no finished run")
 
 
-def test_missing_runs_and_why():
-    wanted = [*RUNS, "utkface-vgg19-head-224-seed129", {"run": "x", "reason": "no time"}]
-    table = tables.missing_runs(wanted, RUNS, {"vgg19": "no weights", "vgg19-head": "killed"})
-    assert table["run"].tolist() == ["utkface-vgg19-head-224-seed129", "x"]
-    assert table["reason"].tolist() == ["killed", "no time"]
-    assert tables.missing_runs(["a"], []).iloc[0]["reason"].startswith("no finished run")
-    with pytest.raises(ValueError, match="'run'"):
-        tables.missing_runs([{}], [])
+def test_runs_on_the_random_split_meet_their_twins(report):
+    table = report.tables["utkface_random_split"]
+    assert set(table["run"]) == {"random"} and set(table["task"]) == set(TASKS)
+    assert set(report.tables["utkface_near_duplicates"]["run"]) == {"random"}
+    clean = report.tables["utkface_clean"]
+    assert set(clean["run"]) == {"probe129", "tuned", "small", "dlib"}
+    assert (clean["n_clean"] < clean["n_all"]).all()
+    text = report.tables["utkface_clean_readable"]
+    assert text["change"].str.contains(r"\[").all()
 
 
-def test_leakage_pairs_the_naive_run_with_its_twin(report):
-    table = report.tables["utkface_leakage"]
-    assert set(table["run"]) == {"utkface-resnet50-head-224-seed129-naive"}
-    assert set(table["task"]) == {"age", "age_bin", "gender", "ethnicity"}
-
-
-def test_a_study_on_the_naive_split_alone_is_reported(tmp_path):
+def test_a_study_on_the_random_split_alone_is_reported():
     # Profile `paper` ended in an error: only runs on the group-aware split were compared.
-    run = "utkface-resnet50-head-224-seed129-naive"
-    faces = fake_predictions(400, 1, 5.0)
-    (tmp_path / "predictions").mkdir()
-    faces.to_parquet(tmp_path / f"predictions/{run}.parquet")
-    made = build(load_study(tmp_path), resamples=50)
+    told = {"random": config("random", **RUNS["random"][0])}
+    study = Study(predictions={"random": fake_predictions(400, 1, 5.0)}, configs=told)
+    made = build(study, resamples=50)
     assert len(made.tables["utkface_comparison"]) == 2
-    assert "by ResNet50, frozen, 224 px, naive split" in made.findings["utkface"][0]
+    assert "by ResNet50, linear probe, 224 px, random split" in made.findings["utkface"][0]
 
 
-def test_the_trivial_guess_is_the_same_without_predictions_of_training_faces(tmp_path):
-    run = "utkface-resnet50-head-224-seed129"
-    faces = fake_predictions(400, 1, 5.0).assign(group=lambda t: t["image"])
-    faces.loc[:199, "split"] = "train"
-    faces.loc[200:249, "split"] = "val"
-    whole, held = tmp_path / "whole", tmp_path / "held"
-    for folder, kept in ((whole, faces), (held, faces[faces["split"] != "train"])):
-        (folder / "predictions").mkdir(parents=True)
-        kept.to_parquet(folder / f"predictions/{run}.parquet")
-    write_split(faces, held / "splits" / "utkface.csv")
-    rows = [tables.baseline_rows(load_study(one), "utkface") for one in (whole, held)]
-    assert (rows[1]["fitted_on"] == "train").all()
-    pd.testing.assert_frame_equal(*rows)
+def test_the_baseline_is_the_same_without_predictions_of_training_faces():
+    faces = fake_predictions(400, 1, 5.0)
+    told, held = {"a": config("a")}, faces[faces["split"] != "train"]
+    studies_ = [
+        Study(predictions={"a": faces}, configs=told),
+        Study(predictions={"a": held}, configs=told, splits={"utkface": faces}),
+    ]
+    rows = [tables.comparison(s, tables.study_intervals(s, 20), "utkface") for s in studies_]
+    assert (rows[0].iloc[-1][list(TASKS)] == rows[1].iloc[-1][list(TASKS)]).all()
 
 
-def test_groups_in_the_predictions_are_used_where_there_is_no_split_file(tmp_path):
+def test_groups_in_the_predictions_are_used_where_there_is_no_split_file():
     # Reports of run_all.sh drew single faces and knew no label noise.
-    run = "utkface-resnet50-head-224-seed129"
-    faces = fake_predictions(400, 1, 5.0).assign(group=lambda t: t.index // 2)
-    faces["group"] = faces["group"].astype(str)
-    (tmp_path / "predictions").mkdir()
-    faces.to_parquet(tmp_path / f"predictions/{run}.parquet")
-    study = load_study(tmp_path)
+    faces = fake_predictions(400, 1, 5.0).assign(group=lambda t: (t.index // 2).astype(str))
+    study = Study(predictions={"a": faces}, configs={"a": config("a")})
     assert tables.labels_of(study, "utkface")["group"].nunique() == 200
     assert "utkface_label_conflicts" in build(study, resamples=50).tables
 
@@ -199,16 +204,18 @@ def test_command_writes_every_table_and_figure(study_dir, tmp_path, capsys):
     assert main([str(study_dir), "--out", str(tmp_path), "--resamples", "50"]) == 0
     results = pd.read_csv(tmp_path / "results.csv")
     assert results[["ci_low", "ci_high"]].notna().all(axis=None)
+    assert "linear_probe" in set(results["protocol"])  # old files are read under today's names
     captions = json.loads((tmp_path / "figures" / "captions.json").read_text())
-    assert "n = " in captions["utkface_age_bars"]["caption"]
+    assert "n = " in captions["utkface_age_error_by_age"]["caption"]
     assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == set(captions)
     assert "done" in capsys.readouterr().out
 
 
 def test_the_same_report_gives_the_same_bytes(report, study_dir, tmp_path):
-    again = build(load_study(study_dir), resamples=100)
+    study = load_study(study_dir)
+    again = draw(build(study, resamples=100), study)
     for name, made in (("one", report), ("two", again)):
-        figures = {"bars": made.figures["utkface_age_bars"]}
+        figures = {"comparison": made.figures["utkface_comparison"]}
         write(Report(made.tables, figures, made.findings), tmp_path / name)
     for path in (tmp_path / "one").rglob("*.*"):
         twin = tmp_path / "two" / path.relative_to(tmp_path / "one")
@@ -223,42 +230,63 @@ def test_command_refuses_a_missing_folder_and_survives_an_empty_one(tmp_path, ca
     assert "no predictions" in capsys.readouterr().out
 
 
-def test_claims_stand_beside_the_same_network_on_both_protocols():
-    names = [f"utkface-scratch_cnn-scratch-198-seed129{end}" for end in ("", "-naive")]
-    tables_ = [fake_predictions(400, seed, 5.0) for seed in (1, 2)]
-    groups = tables_[0]["image"].where(tables_[0].index > 9, "copies")
-    splits = pd.DataFrame({"image": tables_[0]["image"], "group": groups})
-    tables_[1] = tables_[1].assign(split=["train"] + ["test"] * 399)
-    configs = {names[0]: {"epochs": 10}, names[1]: {"epochs": 44}}
-    study = Study(
-        predictions=dict(zip(names, tables_, strict=True)),
-        configs=configs,
-        splits={"utkface": splits},
+def test_pages_hold_no_internal_names_and_no_nan(report):
+    shown = {name for name in report.tables if name.endswith("_readable")}
+    assert shown >= {f"utkface_{name}_readable" for name in PAGES if name != "claims"}
+    for name in shown:
+        text = report.tables[name].astype(str)
+        assert not text.isin(["nan", "None"]).any(axis=None), name
+        inner = " ".join([*text.columns, *text.to_numpy().ravel()])
+        assert not any(word in inner for word in ("age_bin", "naive", "linear_probe")), name
+
+
+# ---------------------------------------------------------------- goals, claims, what is left
+
+
+def test_goals_stand_beside_the_best_network_of_each_task(report):
+    table = report.tables["utkface_comparison"].copy()
+    table.loc[table["run"] == "tuned", ["age", "gender", "gender_low", "gender_high"]] = (
+        *(4.4, 0.96, 0.95, 0.97),
     )
-    found = claims.claims(study, "utkface", resamples=50)
+    found = references.goals(table, "utkface").set_index("task")
+    assert not found.loc["age", "met"] and found.loc["gender", "met"]
+    text = tables.readable(found.reset_index(), PAGES["goals"]).set_index("task")
+    assert text.loc["gender", "reached"] == "96.0 [95.0, 97.0] %"
+    assert text.loc["gender", "met"] == "yes" and text.loc["age", "goal"] == "4.30 years"
+    assert references.goals(table, "synthetic").empty
+
+
+def test_claims_stand_beside_the_same_network_on_both_protocols():
+    held = [fake_predictions(400, seed, 5.0) for seed in (1, 2)]
+    groups = held[0]["image"].where(held[0].index > 9, "duplicates")
+    held[1] = held[1].assign(split=["train"] + ["test"] * 399)
+    told = {
+        "group": config("group", protocol="scratch", input_size=198, epochs=10),
+        "random": config("random", protocol="scratch", input_size=198, epochs=44, split="random"),
+    }
+    splits = {"utkface": pd.DataFrame({"image": held[0]["image"], "group": groups})}
+    study = Study(predictions=dict(zip(told, held, strict=True)), configs=told, splits=splits)
+    found = references.claims(study, "utkface", resamples=50)
     assert set(zip(found["task"], found["claim"], strict=True)) == {
-        ("age_bin", 0.8279),
-        ("gender", 0.9502),
+        *(("age_bin", 0.8279), ("gender", 0.9502)),
     }
     gender = found[found["task"] == "gender"]
     assert gender["epochs"].tolist() == [10, 44, 44]
-    assert gender["n"].tolist() == [210, 399, 390]  # nine of the ten copies are test faces
-    assert gender["ci_low"].lt(gender["value"]).all()
+    assert gender["n"].tolist() == [210, 399, 390]  # nine of the ten duplicates are test faces
     # Ten against 44 epochs is no effect of the split.
-    assert "utkface_leakage" not in build(study, resamples=50).tables
-    study.configs.clear()
-    assert "utkface_leakage" in build(study, resamples=50).tables
+    assert "utkface_random_split" not in build(study, resamples=50).tables
+    told["random"]["epochs"] = 10
+    assert "utkface_random_split" in build(study, resamples=50).tables
 
 
-def test_goals_stand_beside_the_best_network_of_each_task():
-    table = pd.DataFrame([_row("resnet50", "finetune", 96, 4.4), _row("peer_x", "", 0, 3.0)])
-    table.loc[0, ["gender", "gender_low", "gender_high"]] = 0.96, 0.95, 0.97
-    found = goals.goals(table, "utkface").set_index("task")
-    assert found["met"].to_dict() == {"age": False, "gender": True}
-    assert found.loc["age", "value"] == 4.4  # a peer is no network of the study
-    text = goals.readable(found.reset_index())
-    assert text.loc[1, "reached"] == "96.0 [95.0, 97.0]" and text.loc[1, "met"] == "yes"
-    assert goals.readable(goals.goals(table, "synthetic")).empty
+def test_only_full_range_values_are_drawn_beside_ours():
+    table = references.references()
+    assert table["protocol"].str.len().min() > 5
+    drawn = references.references("utkface", drawn=True)
+    assert 0 < len(drawn) < len(references.references("utkface"))
+    assert not drawn["kind"].eq("unverified").any()
+    others = table.loc[table["source"].str.contains("MiVOLO"), "dataset"]
+    assert set(others) == {"utkface ages 21-60"}
 
 
 def test_what_is_left_of_the_error():
@@ -272,17 +300,216 @@ def test_what_is_left_of_the_error():
     first.loc[:9, "pred_age"], second.loc[:9, "pred_age"] = 45.0, [45.0] * 4 + [15.0] * 6
     bounds = pd.DataFrame(
         [("age", "mae", 0.85, 0.8, 0.9), ("gender", "accuracy", 0.95, 0.94, 0.96)],
-        columns=["task", "metric", "ceiling", "ci_low", "ci_high"],
+        columns=["task", "metric", "bound", "ci_low", "ci_high"],
     )
-    found = remaining.remaining([first, second], bounds).set_index("task")
+    found = noise.remaining([first, second], bounds).set_index("task")
     assert found.loc["gender", "error"] == pytest.approx(0.1)
-    assert found.loc["gender", "noise_share"] == pytest.approx(0.5)
     assert found.loc["gender", "noise_low"] == pytest.approx(0.04)
     assert found.loc["gender", ["wrong", "n"]].tolist() == [20, 200]
     assert found.loc["gender", "same_answer"] == pytest.approx(0.25)
     assert found.loc["age", "error"] == pytest.approx(1.7)
     assert found.loc["age", "same_answer"] == pytest.approx(0.4)  # six err to the other side
-    text = remaining.readable(found.reset_index())
-    assert text.loc[1, "label noise"] == "5.0 % [4.0, 6.0]"
-    assert text.loc[0, "share of the error"] == "-"  # absolute errors do not add
-    assert (remaining.remaining([first, second[:100]], bounds)["n"] == 100).all()
+    text = tables.readable(found.reset_index(), PAGES["remaining"])
+    assert text.loc[1, "label noise alone"] == "5.0 [4.0, 6.0] %"
+    assert (noise.remaining([first, second[:100]], bounds)["n"] == 100).all()
+
+
+def test_bare_answers_have_no_calibration():
+    table = fake_predictions(200)
+    bins = table.filter(like="p_age_bin_")
+    table[bins.columns] = np.eye(5)[bins.to_numpy().argmax(axis=1)]
+    assert set(calibration(table)["task"]) == {"gender", "ethnicity"}
+
+
+# ---------------------------------------------------------------- ablations
+
+LISTED = Profile(
+    **{"name": "ablations", "purpose": "-", "runtime": "-", "ensemble": ["vgg19", "resnet50"]},
+    settings=BASE | {"model": "vgg19", "protocol": "partial"},
+    ablations=[
+        {
+            "name": "image_mode",
+            "question": "Detail",
+            "variants": [
+                {"label": "plain"},
+                {"label": "worse", "settings": {"look": "grey48"}},
+                {"label": "same", "settings": {"image_mode": "grey"}},
+                {"label": "gone", "settings": {"image_mode": "colour48"}},
+            ],
+        },
+        {
+            "name": "tasks",
+            "question": "Alone",
+            "variants": [{"label": "plain"}, {"label": "alone", "settings": {"tasks": ["gender"]}}],
+        },
+        {
+            "name": "lost",
+            "question": "Lost",
+            "settings": {"model": "alexnet"},
+            "variants": [{"label": "a"}, {"label": "b", "settings": {"age_loss": "class"}}],
+        },
+    ],
+)
+SPREADS = {"plain": 3.0, "worse": 6.0, "same": 3.0, "alone": 5.0}
+
+
+def _faces(seed, spread):
+    """Predictions with a validation part; the same faces and labels whatever the spread."""
+    parts = np.where(np.arange(900) % 3 == 0, "val", "test")
+    return fake_predictions(900, seed, spread).assign(split=parts)
+
+
+@pytest.fixture(scope="module")
+def tried():
+    """A study with the runs of `LISTED`, named by their variants; names are no matter."""
+    told = {
+        label: one for ablation in LISTED.ablations[:2] for label, one in variants(LISTED, ablation)
+    }
+    held = {name: _faces(1, spread) for name, spread in SPREADS.items()}
+    configs = {name: told[name].model_dump() for name in held}
+    return Study(predictions=held, configs=configs)
+
+
+@pytest.fixture(scope="module")
+def made(tried):
+    return ablations.ablations(tried, LISTED, (), 200)
+
+
+def test_differences_are_paired_and_right(made, tried):
+    table, questions, missing = made
+    assert list(questions) == ["image_mode", "tasks"]
+    assert [name for name, _ in missing] == ["ablation image_mode", "ablation lost"]
+    assert "colour48" in missing[0][1]
+    row = table.query("variant == 'worse' and task == 'age' and split == 'val'").iloc[0]
+    errors = {
+        run: (faces["pred_age"] - faces["age"]).abs()[faces["split"] == "val"].mean()
+        for run, faces in tried.predictions.items()
+    }
+    assert row["value"] == pytest.approx(errors["worse"])
+    assert row["difference"] == pytest.approx(errors["worse"] - errors["plain"])
+    assert 0 < row["difference_low"] < row["difference"] < row["difference_high"]
+    assert row["p_holm"] < 0.05 and row["paired"] and row["n"] == 300
+    twins = table.query("variant == 'same'")
+    assert (twins["difference"] == 0).all() and (twins["p"] == 1).all()
+    assert table.query("variant == 'plain'")["difference"].isna().all()
+    assert set(table.query("variant == 'alone'")["task"]) == {"gender"}
+
+
+def test_other_faces_are_resampled_apart():
+    held = {
+        "plain": _faces(1, 3.0),
+        "other": _faces(2, 3.0).assign(image=lambda t: "x" + t["image"]),
+    }
+    rows = ablations.compared(
+        lambda run, split: ablations.score(held[run], split, None, 400),
+        [("plain", "plain", TASKS), ("other", "other", TASKS)],
+    )
+    row = next(r for r in rows if (r["run"], r["task"], r["split"]) == ("other", "age", "test"))
+    own = (row["ci_high"] - row["ci_low"]) / 2
+    both = (row["difference_high"] - row["difference_low"]) / 2
+    assert not row["paired"]
+    assert both == pytest.approx(np.sqrt(2) * own, rel=0.25)  # independent errors add in squares
+
+
+def test_sentences_and_cells_tell_the_numbers_and_what_is_within_chance(made):
+    table, questions, _ = made
+    told = ablations.sentences(table, questions).set_index("ablation")["sentence"]
+    assert told["image_mode"].startswith("Detail, change against ‘plain’ on 300 validation faces:")
+    row = table.query("variant == 'worse' and task == 'age' and split == 'val'").iloc[0]
+    assert f"‘worse’ age {row['difference']:+.2f} [" in told["image_mode"]
+    assert "‘same’ (difference within chance: age, age bin, gender, eth" in told["image_mode"]
+    assert "test faces confirm the sign of" in told["image_mode"]
+    assert "‘alone’ gender" in told["tasks"] and " age" not in told["tasks"]
+    text = ablations.readable(table).set_index(["variant", "faces"])
+    value = f"{row['value']:.2f} ({row['difference']:+.2f})*"
+    assert text.loc[("worse", "validation"), "age, years"] == value
+    assert text.loc[("alone", "test"), "age, years"] == "-"
+
+
+def test_seeds_give_a_yardstick():
+    held = {str(seed): _faces(1, 3.0 + seed / 10) for seed in (129, 130, 131)}
+    told = {run: config(model="vgg19", protocol="partial", seed=int(run)) for run in held}
+    worse = RunConfig(**LISTED.settings, image_mode="grey48").model_dump()
+    study = Study(predictions=held | {"w": _faces(1, 6.0)}, configs=told | {"w": worse})
+    table = ablations.ablations(study, LISTED, (), 50)[0].query("split == 'val' and task == 'age'")
+    errors = [ablations.score(faces, "val", None, 50)[1]["age"][0] for faces in held.values()]
+    assert table["seed_sd"].tolist() == pytest.approx([np.std(errors, ddof=1)] * 2)
+
+
+def test_an_ensemble_is_the_mean_of_the_best_run_of_each_network():
+    told = {
+        "vgg_probe": (config(model="vgg19", protocol="linear_probe"), 6.0),
+        "vgg_part": (config(model="vgg19", protocol="partial"), 4.0),
+        "resnet": (config(model="resnet50"), 5.0),
+        "resnet_random": (config(model="resnet50", split="random"), 1.0),
+        "alexnet": (config(model="alexnet"), 1.0),
+    }
+    held = {run: _faces(k, spread) for k, (run, (_, spread)) in enumerate(told.items())}
+    study = Study(predictions=held, configs={run: one for run, (one, _) in told.items()})
+    table = tables.comparison(study, tables.study_intervals(study, 20), "utkface")
+    members = ablations.ensemble_members(table, LISTED.ensemble)
+    assert list(members) == ["vgg_part", "resnet"]  # by validation; no random split, no AlexNet
+    mean = ablations.ensemble_predictions([held[run] for run in members])
+    first, second = (held[run].set_index("image").loc[mean["image"]] for run in members)
+    np.testing.assert_allclose(mean["pred_age"], (first["pred_age"] + second["pred_age"]) / 2)
+    table, _, _ = ablations.ablations(study, LISTED, members, 100)
+    gain = table.query("variant == 'mean of the networks' and task == 'age' and split == 'test'")
+    assert gain["difference_high"].iloc[0] < 0
+
+
+def test_ablation_runs_stay_out_of_the_comparison_but_in_the_table(tried):
+    made = build(tried, resamples=50)
+    assert made.tables["utkface_comparison"]["run"].dropna().tolist() == ["plain"]
+    assert set(made.tables["metrics"]["run"]) == set(SPREADS)
+    assert any(name.startswith("ablation ") for name, _ in made.left_out)
+
+
+# ---------------------------------------------------------------- other data sets
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    starts = np.array(cross_dataset.STARTS)
+    kinds = np.random.default_rng(1).integers(0, len(starts), 300)
+    names = np.array(cross_dataset.AGE_GROUPS, object)[kinds]
+    other = fake_predictions(300, 0, 9.0, 5).assign(split="test")
+    grouped = other.assign(age=starts[kinds] + 1.0, age_group=names, pred_age=starts[kinds] + 4.0)
+    wiki = fake_predictions(300, 2, 9.0, 5).assign(split="test", ethnicity=None)
+    files = {
+        "a@fairface": grouped,
+        "a@fairface-cropped": grouped.assign(pred_age=grouped["age"], found=True),
+        "a@wiki": wiki,
+        "a@wiki-cropped": wiki.assign(pred_age=wiki["age"], found=np.arange(300) % 10 > 0),
+    }
+    held = {"predictions": {"a": fake_predictions(400)}, "configs": {"a": config("a")}}
+    return Study(**held, cross_dataset=files)
+
+
+def test_values_on_other_sets_by_hand(elsewhere):
+    table = cross_dataset.cross_dataset(elsewhere, resamples=100)
+    rows, wiki = table.set_index(["dataset", "cropped", "task", "metric"]), "a@wiki"
+    faces = elsewhere.cross_dataset[wiki]
+    row = rows.loc[("wiki", False, "age", "mae")]
+    assert row["value"] == pytest.approx((faces["pred_age"] - faces["age"]).abs().mean())
+    assert row["ci_low"] < row["value"] < row["ci_high"]
+    assert row["baseline"] == pytest.approx((faces["age"] - faces["age"].median()).abs().mean())
+    home = elsewhere.predictions["a"].query("split == 'test'")
+    assert row["in_domain"] == pytest.approx((home["pred_age"] - home["age"]).abs().mean())
+    assert rows.loc[("wiki", True, "age", "mae"), "found"] == pytest.approx(0.9)
+    assert ("wiki", False, "ethnicity", "accuracy") not in rows.index
+    # FairFace is scored by its age groups: three years more lead out of 0-2 and no other group.
+    assert "age_bin" not in set(table.query("dataset == 'fairface'")["task"])
+    groups = elsewhere.cross_dataset["a@fairface"]["age_group"]
+    row = rows.loc[("fairface", False, "age_group", "accuracy")]
+    assert row["value"] == pytest.approx((groups != "0-2").mean())
+    assert row["baseline"] == pytest.approx(groups.value_counts(normalize=True).max())
+    assert rows.loc[("fairface", True, "age_group", "accuracy"), "value"] == 1.0
+    text = cross_dataset.cross_dataset_readable(table)
+    assert len(text) == 4 and text["age, years"].str.contains("own set").all()
+
+
+def test_age_groups_hold_their_edges():
+    found = cross_dataset.age_group([-1, 2.49, 2.5, 9.5, 69.6]).tolist()
+    assert found == ["0-2", "0-2", "3-9", "10-19", "more than 70"]
+    assert cross_dataset.cross_dataset(Study()).empty
+    assert cross_dataset.cross_dataset_readable(cross_dataset.cross_dataset(Study())).empty

@@ -1,35 +1,40 @@
-"""Maps: equal to tf-keras-vis, finite, in 0..1, with clear errors for unfit models."""
+"""Maps and what is computed of them: equal to tf-keras-vis, known answers, clear errors."""
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.ndimage import zoom
+from tf_keras_vis.gradcam import Gradcam
+from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
+from tf_keras_vis.saliency import Saliency
+from tf_keras_vis.scorecam import Scorecam
 
-from utils.explain.cams import (
-    batched_gradcam,
-    batched_smoothgrad,
-    cam,
-    explain,
-    feature_maps,
-    gradcam_of_features,
-)
+from utils.backbones.networks import build_network
+from utils.backbones.registry import get
+from utils.explain import checks
+from utils.explain.cams import batched_gradcam, explain, field_of_view, scorecam, smoothgrad
 from utils.explain.maps import (
+    CONTROLS,
+    METHODS,
+    REGIONS,
+    attention_shares,
     center_gaussian_maps,
-    mean_face,
     mean_map,
     normalise,
     overlay,
     random_maps,
+    region_masks,
     resize_maps,
 )
-from utils.explain.names import METHODS
-from utils.explain.placement import field_of_view, place_maps
-from utils.explain.target import convolution_layers, explain_target
+from utils.explain.target import explain_target
+from utils.vocabulary import OUTPUTS
 
 SIZE = 32
-TASKS = {"age": 117, "age_bin": 5, "gender": 2, "ethnicity": 5}
+SPOT = slice(2, 8)
 
 
-def tiny_model(size=SIZE, tasks=TASKS, seed=1, dtype="float32", name="tiny"):
+def tiny_model(size=SIZE, tasks=OUTPUTS, seed=1, dtype="float32", name="tiny", layer="relu2"):
     """A flat network like the study's, with outputs that look trained."""
     keras.utils.set_random_seed(seed)
     images = keras.Input((size, size, 3), name="image")
@@ -39,8 +44,8 @@ def tiny_model(size=SIZE, tasks=TASKS, seed=1, dtype="float32", name="tiny"):
             width, 3, strides=2, padding="same", dtype=dtype, name=f"conv{i + 1}"
         )(x)
         x = keras.layers.BatchNormalization(dtype=dtype, name=f"norm{i + 1}")(x)
-        x = keras.layers.ReLU(dtype=dtype, name=f"relu{i + 1}")(x)
-    x = keras.layers.GlobalAveragePooling2D(dtype=dtype)(x)
+        x = keras.layers.ReLU(dtype=dtype, name=layer if i else "relu1")(x)
+    x = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="pool")(x)
     outputs = {
         task: keras.layers.Dense(
             n, activation="softmax", name=task, dtype="float32", bias_initializer="random_normal"
@@ -60,65 +65,75 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("task", ["age", "ethnicity"])
-@pytest.mark.parametrize("method", METHODS)
-def test_maps_are_finite_and_scaled(model, images, task, method):
-    maps = cam(model, images, task, "relu2", method, batch_size=2, max_maps=4, smooth_samples=2)
-    assert maps.shape == (5, SIZE, SIZE) and maps.dtype == np.float32
-    assert np.isfinite(maps).all() and maps.min() >= 0 and maps.max() <= 1
-    assert maps.max() > 0.99
+def by_library(explainer, target, images, classes=None, softmaxed=False, **options):
+    """Maps of tf-keras-vis for the class that the target predicts."""
+    classes = target.classes(target.logits(images), classes)
+    scores = target.scores
 
+    def of_softmax(output, one=classes[0]):  # Score-CAM calls with one picture's softmax
+        return output[:, one] if target.kind == "class" else scores(keras.ops.log(output), [one])
 
-@pytest.mark.parametrize("task", TASKS)
-def test_batched_gradcam_equals_tf_keras_vis(model, images, task):
-    ours = batched_gradcam(model, images, task, "relu2", batch_size=2)
-    theirs = cam(model, images, task, "relu2", "gradcam")
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
-
-
-def test_batched_gradcam_equals_the_library_called_directly(model, images):
-    """Without any code of ours in between: ReplaceToLinear and its own normalisation."""
-    from tf_keras_vis.gradcam import Gradcam
-    from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
-    from tf_keras_vis.utils.scores import CategoricalScore
-
-    single = keras.Model(model.input, model.get_layer("gender").output)
-    theirs = Gradcam(single, ReplaceToLinear())(
-        CategoricalScore([1] * 5),
+    made = explainer(target.net)(
+        of_softmax if softmaxed else lambda output: scores(output, classes),
         images.astype("float32"),
-        "relu2",
-        seek_penultimate_conv_layer=False,
+        **options,
     )
-    ours = batched_gradcam(model, images, "gender", "relu2", classes=1)
+    return normalise(made)
+
+
+CAM = {"penultimate_layer": "relu2", "seek_penultimate_conv_layer": False, "normalize_cam": False}
+
+
+# ---------------------------------------------------------------- maps
+
+
+@pytest.mark.parametrize("task", OUTPUTS)
+def test_maps_equal_those_of_tf_keras_vis(model, images, task):
+    target = explain_target(model, task, "relu2")
+    ours = batched_gradcam(model, images, task, "relu2", batch_size=2)
+    theirs = by_library(Gradcam, target, images, **CAM)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    ours = batched_gradcam(target, images, task, plus=True)
+    np.testing.assert_allclose(ours, by_library(GradcamPlusPlus, target, images, **CAM), atol=1e-4)
+    ours = scorecam(target, images[:1], max_maps=4, placed=False)
+    theirs = by_library(Scorecam, target, images[:1], softmaxed=True, max_N=4, **CAM)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-BACKBONES = ("alexnet", "vgg19", "mobilenetv2", "resnet50")
+def test_smoothgrad_equals_tf_keras_vis(model, images):
+    target = explain_target(model, "ethnicity", "relu2")
+    options = {"smooth_samples": 3, "smooth_noise": 0.2, "normalize_map": False}
+    np.random.seed(4)
+    theirs = by_library(Saliency, target, images, **options)
+    np.testing.assert_allclose(smoothgrad(target, images, seed=4, samples=3), theirs, atol=1e-4)
+    again = smoothgrad(target, images, seed=4, samples=3)
+    np.testing.assert_array_equal(again, smoothgrad(target, images, seed=4, samples=3))
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_equal_on_every_backbone(name):
-    from utils.backbones import build_network, get
-
+@pytest.mark.parametrize("name", ["alexnet", "vgg19", "mobilenetv2", "resnet50"])
+def test_gradcam_is_equal_on_every_backbone(name):
     size = 96 if name == "alexnet" else 64
     network = build_network(name, size, ["gender"], weights="none")
     kernel = np.random.default_rng(2).normal(0, 0.5, network.get_layer("gender").kernel.shape[0])
     # Opposite weights: what speaks against one class speaks for the other.
     network.get_layer("gender").set_weights([np.stack([kernel, -kernel], axis=1), np.ones(2)])
     faces = np.random.default_rng(3).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
-    layer = get(name).last_conv
-    target = explain_target(network, "gender", layer)
+    target = explain_target(network, "gender", get(name).last_conv)
     ours = batched_gradcam(target, faces, "gender", classes=[0, 1])
-    theirs = cam(target, faces, "gender", classes=[0, 1])
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    options = CAM | {"penultimate_layer": target.layer}
+    np.testing.assert_allclose(
+        ours, by_library(Gradcam, target, faces, [0, 1], **options), atol=1e-4
+    )
     assert ours.max() > 0.99
 
 
 def test_original_model_is_untouched(model, images):
     before = {k: v.numpy() for k, v in model(images.astype("float32")).items()}
     config, weights = model.to_json(), [w.copy() for w in model.get_weights()]
+    target = explain_target(model, "gender", "relu2")
     for method in METHODS:
-        explain(model, images[:2], "gender", method, "relu2")
+        explain(target, images[:2], method)
+    checks.cascade(target, images[:2], "gradcam", stages=2)
     assert model.to_json() == config
     for old, new in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -127,150 +142,107 @@ def test_original_model_is_untouched(model, images):
 
 
 def test_classes_and_directions(model, images):
-    first, second = (cam(model, images, "gender", "relu2", classes=c) for c in (0, 1))
-    assert not np.allclose(first, second)
+    maps = {c: batched_gradcam(model, images, "gender", "relu2", classes=c) for c in (0, 1, None)}
+    assert not np.allclose(maps[0], maps[1])
+    best = np.argmax(explain_target(model, "gender").logits(images), axis=1)
+    chosen = np.where(best[:, None, None] == 0, maps[0], maps[1])
+    np.testing.assert_allclose(maps[None], chosen, atol=1e-6)
     older, younger = (batched_gradcam(model, images, "age", "relu2", classes=c) for c in (1, -1))
     assert not np.allclose(older, younger)
-    predicted = np.argmax(explain_target(model, "gender").logits(images), axis=1)
-    np.testing.assert_allclose(
-        batched_gradcam(model, images, "gender", "relu2"),
-        batched_gradcam(model, images, "gender", "relu2", classes=predicted),
-        atol=1e-6,
-    )
-
-
-def test_seed_repeats_and_leaves_global_state(model, images):
-    np.random.seed(5)
-    expected = np.random.random()
-    np.random.seed(5)
-    one = cam(model, images, "gender", "relu2", "smoothgrad", smooth_samples=3, seed=1)
-    assert np.random.random() == expected
-    two = cam(model, images, "gender", "relu2", "smoothgrad", smooth_samples=3, seed=1)
-    np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("task", ["gender", "age"])
-def test_saturated_softmax_and_constant_images_give_no_nan(method, task, recwarn):
+def test_saturated_softmax_and_constant_images_give_no_nan(method, task):
     model = tiny_model()
     head = model.get_layer(task)
     kernel, bias = head.get_weights()
     head.set_weights([kernel * 1e4, bias * 1e6])
     flat = np.stack([np.full((SIZE, SIZE, 3), v, np.uint8) for v in (0, 128, 255)])
     noise = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
-    maps = cam(
-        model, np.concatenate([flat, noise]), task, "relu2", method, max_maps=4, smooth_samples=2
-    )
+    target = explain_target(model, task, "relu2")
+    maps = explain(target, np.concatenate([flat, noise]), method, max_maps=4, samples=2)
+    assert maps.shape == (5, SIZE, SIZE) and maps.dtype == np.float32
     assert np.isfinite(maps).all() and maps.min() >= 0 and maps.max() <= 1
-    if method in ("gradcam", "smoothgrad"):  # our own versions
-        maps = explain(model, flat, task, method, "relu2")
-        assert np.isfinite(maps).all() and maps.min() >= 0 and maps.max() <= 1
 
 
-def test_bfloat16_model_is_explained_by_a_float32_copy(images):
+def test_coarse_networks_are_explained_in_float32(images):
     coarse, fine = tiny_model(dtype="mixed_bfloat16"), tiny_model()
     fine.set_weights(coarse.get_weights())
     target = explain_target(coarse, "gender", "relu2")
     assert {layer.compute_dtype for layer in target.net.layers} == {"float32"}
-    np.testing.assert_allclose(
-        batched_gradcam(coarse, images, "gender", "relu2"),
-        batched_gradcam(fine, images, "gender", "relu2"),
-        atol=1e-5,
-    )
+    ours = batched_gradcam(target, images, "gender")
+    theirs = batched_gradcam(fine, images, "gender", "relu2")
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert coarse.get_layer("conv1").compute_dtype == "bfloat16"
 
 
-def test_uint8_input_has_gradients(images):
-    inner = tiny_model()
-    start = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="image")
-    model = keras.models.clone_model(inner, input_tensors=start)
-    model.set_weights(inner.get_weights())
-    maps = cam(model, images, "gender", "relu2", "smoothgrad", smooth_samples=2)
-    assert maps.max() > 0.99
-
-
-def test_regression_output(images):
+def _with_head(*layers):
     x = start = keras.Input((SIZE, SIZE, 3), name="image")
     x = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    x = keras.layers.Dense(1, activation="relu", name="age_value", bias_initializer="ones")(x)
-    model = keras.Model(start, x)
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(start, x)
+
+
+def test_heads_of_other_kinds(images):
+    """An age as one value; outputs without a meaning."""
+    value = _with_head(keras.layers.Dense(1, name="age_value", bias_initializer="ones"))
+    target = explain_target(value, "age_value")
     for method in METHODS:
-        maps = cam(model, images, "age_value", "conv", method, max_maps=4, smooth_samples=2)
-        assert np.isfinite(maps).all()
-    np.testing.assert_allclose(
-        batched_gradcam(model, images, "age_value", "conv"),
-        cam(model, images, "age_value", "conv"),
-        atol=1e-4,
+        assert np.isfinite(explain(target, images, method, max_maps=4, samples=2)).all()
+    said = value.predict(images.astype("float32"), verbose=0)[:, 0]
+    np.testing.assert_allclose(target.confidence(images) * 116, said, rtol=1e-4)
+    wide = _with_head(
+        keras.layers.Dense(1000, "softmax", name="gender", bias_initializer="random_normal")
     )
-    target = explain_target(model, "age_value")
-    value = model.predict(images.astype("float32"), verbose=0)[:, 0]
-    raw = target.logits(images)[:, 0] * 116
-    np.testing.assert_allclose(np.maximum(raw, 0), value, rtol=1e-4)
+    assert explain_target(wide, "gender").logits(images).shape == (5, 2)
 
 
-def test_softmax_as_a_layer_of_its_own(images):
-    start = keras.Input((SIZE, SIZE, 3), name="image")
-    x = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(start)
-    x = keras.layers.Dense(2, bias_initializer="ones")(keras.layers.GlobalAveragePooling2D()(x))
-    model = keras.Model(start, keras.layers.Activation("softmax", name="gender")(x))
-    other = keras.Model(start, keras.layers.Softmax(name="gender")(x))
-    for variant in (model, other):
-        logits = explain_target(variant, "gender").logits(images)
-        assert not np.allclose(logits.sum(axis=1), 1)
+def test_ordinal_and_single_ages_of_the_study_can_be_explained(images):
+    for kind, name in (("ordinal", "age"), ("regression", "age_value")):
+        network = build_network("mobilenetv2", SIZE, ["age"], weights="none", age_head=kind)
+        target = explain_target(network, name, "out_relu", check_trained=False)
+        said = network.predict(images.astype("float32"), verbose=0)[name]
+        said = said[:, 0] if kind == "regression" else said @ np.arange(117)
+        np.testing.assert_allclose(target.confidence(images) * 116, said, rtol=1e-3)
 
 
 def test_errors_are_clear(model, images):
-    with pytest.raises(ValueError, match="no task 'height'; it has"):
-        cam(model, images, "height")
-    with pytest.raises(ValueError, match="'nowhere' does not lead.*conv1, conv2"):
-        cam(model, images, "gender", "nowhere")
-    with pytest.raises(ValueError, match="no feature maps"):
-        cam(model, images, "gender", _pooling(model))
+    for arguments, message in (
+        ((model, "height"), "no task 'height'; it has"),
+        ((model, "gender", "nowhere"), "'nowhere' does not lead.*conv1.*relu2"),
+        ((model, "gender", "pool"), "'pool' has no feature maps"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            explain_target(*arguments)
     with pytest.raises(ValueError, match="method 'lime' is unknown"):
-        cam(model, images, "gender", method="lime")
+        explain(explain_target(model, "gender"), images, "lime")
     with pytest.raises(ValueError, match="expected 0..1"):
-        cam(model, images, "gender", classes=2)
+        batched_gradcam(model, images, "gender", classes=2)
     with pytest.raises(ValueError, match=r"\+1 \(older\)"):
         batched_gradcam(model, images, "age", classes=30)
     with pytest.raises(ValueError, match=r"shape \(5, 16, 16, 3\); expected \(n, 32, 32, 3\)"):
-        cam(model, images[:, ::2, ::2], "gender")
-    with pytest.raises(ValueError, match="expected a keras.Model"):
-        cam("resnet50", images, "gender")
-
-
-def _pooling(model):
-    return next(layer.name for layer in model.layers if "pooling" in layer.name)
-
-
-def test_untrained_task_is_refused(images):
-    model = tiny_model()
-    head = model.get_layer("gender")
+        batched_gradcam(model, images[:, ::2, ::2], "gender")
+    untrained = tiny_model()
+    head = untrained.get_layer("gender")
     head.set_weights([head.get_weights()[0], np.zeros(2)])
     with pytest.raises(ValueError, match="'gender' was never trained"):
-        cam(model, images, "gender")
-
-
-def test_nested_model_is_refused(images):
+        explain_target(untrained, "gender")
     inner = tiny_model(tasks={"gender": 2}, name="backbone")
     start = keras.Input((SIZE, SIZE, 3))
     outer = keras.Model(start, keras.layers.Dense(2, name="gender")(inner(start)["gender"]))
     with pytest.raises(ValueError, match=r"holds another model as one layer \(backbone\)"):
-        cam(outer, images, "gender")
-
-
-def test_convolution_layers(model):
-    assert convolution_layers(model) == ["conv1", "conv2"]
-    assert explain_target(model, "gender").layer == "relu2"
+        explain_target(outer, "gender")
 
 
 def test_map_arithmetic():
-    rng = np.random.default_rng(0)
-    maps = rng.random((3, 4, 4))
+    maps = np.random.default_rng(0).random((3, 4, 4))
     np.testing.assert_allclose(resize_maps(maps, 4), maps)
-    from scipy.ndimage import zoom
-
     np.testing.assert_allclose(resize_maps(maps, 15), zoom(maps, (1, 15 / 4, 15 / 4), order=1))
+    # Each cell keeps its value in the middle of its tile.
+    np.testing.assert_allclose(resize_maps(maps, 20, tiles=True)[:, 2::5, 2::5], maps, atol=1e-12)
     assert resize_maps(np.ones((1, 1, 1)), 3).tolist() == [[[1.0] * 3] * 3]
     assert normalise(np.full((1, 2, 2), 1e-12) * [[1, 2], [3, 4]]).max() == 1
     faint = np.zeros((3, 2, 2))
@@ -279,42 +251,12 @@ def test_map_arithmetic():
     assert not mean_map(np.zeros((2, 3, 3))).any()
     with pytest.raises(ValueError, match="n >= 1"):
         mean_map(np.zeros((0, 3, 3)))
-
-
-def test_controls_and_pictures():
-    one, two = random_maps(3, 20, seed=1), random_maps(3, 20, seed=1)
-    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(random_maps(3, 20, seed=1), random_maps(3, 20, seed=1))
     bell = center_gaussian_maps(2, 21)
     assert bell[0].argmax() == 10 * 21 + 10 and bell[0, 0, 0] == 0
     grey = np.full((8, 8, 3), 100, np.uint8)
     np.testing.assert_array_equal(overlay(grey, np.zeros((8, 8))), grey)
     assert not np.array_equal(overlay(grey, np.ones((8, 8))), grey)
-    np.testing.assert_array_equal(mean_face(np.stack([grey, grey + 10])), grey + 5)
-
-
-@pytest.mark.parametrize("task", ["age", "ethnicity"])
-def test_fast_smoothgrad_equals_tf_keras_vis(model, images, task):
-    options = dict(batch_size=2, seed=4, smooth_samples=3)
-    ours = batched_smoothgrad(model, images, task, "relu2", **options)
-    theirs = cam(model, images, task, "relu2", "smoothgrad", **options)
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
-
-
-@pytest.mark.parametrize("task", ["age", "ethnicity"])
-def test_gradcam_of_shared_features_equals_gradcam(model, images, task):
-    features = feature_maps(explain_target(model, "gender", "relu2"), images, batch_size=2)
-    target = explain_target(model, task, "relu2")
-    np.testing.assert_allclose(
-        gradcam_of_features(target, features, batch_size=3),
-        batched_gradcam(target, images, task, placed=True),
-        atol=1e-5,
-    )
-
-
-def test_scorecam_does_not_depend_on_the_batch(model, images):
-    one = cam(model, images[:1], "gender", "relu2", "scorecam", max_maps=3)
-    many = cam(model, images, "gender", "relu2", "scorecam", max_maps=3, batch_size=5)
-    np.testing.assert_allclose(one[0], many[0], atol=1e-5)
 
 
 def test_field_of_view_of_a_known_network():
@@ -331,12 +273,144 @@ def test_field_of_view_of_a_known_network():
     assert (field[:, 1] * 32 < 1.8).all()
 
 
-def test_placed_maps_are_tiles(model, images):
-    """Each cell keeps its value in the middle of its tile, for every method with cells."""
-    raw = np.random.default_rng(0).random((2, 4, 4))
-    np.testing.assert_allclose(place_maps(raw, 20)[:, 2::5, 2::5], raw, atol=1e-12)
-    for method in ("gradcam", "gradcam_pp", "scorecam"):
-        placed = explain(model, images, "gender", method, "relu2")
-        usual = cam(model, images, "gender", "relu2", method)
-        assert placed.shape == usual.shape and not np.allclose(placed, usual)
-        assert np.corrcoef(placed.ravel(), usual.ravel())[0, 1] > 0.7
+# ---------------------------------------------------------------- statistics
+
+
+@pytest.fixture(scope="module")
+def spot_target():
+    """A network that says class 1 if the upper left corner is bright, and looks nowhere else."""
+    start = keras.Input((24, 24, 3), name="image")
+    x = keras.layers.Conv2D(2, 3, padding="same", activation="relu", name="conv")(start)
+    x = keras.layers.Flatten()(x)
+    head = keras.layers.Dense(2, activation="softmax", name="gender")
+    model = keras.Model(start, {"gender": head(x)})
+    kernel = np.zeros((3, 3, 3, 2), np.float32)
+    kernel[1, 1] = 1 / 3
+    model.get_layer("conv").set_weights([kernel, np.zeros(2)])
+    weights = np.zeros((24, 24, 2, 2), np.float32)
+    weights[SPOT, SPOT, 0, 1] = 4 / 255 / 36
+    head.set_weights([weights.reshape(-1, 2), np.array([1.0, 0.0])])
+    return explain_target(model, "gender", "conv")
+
+
+@pytest.fixture(scope="module")
+def faces():
+    pictures = np.random.default_rng(0).integers(0, 60, (8, 24, 24, 3), dtype=np.uint8)
+    pictures[:, SPOT, SPOT] = 255
+    return pictures
+
+
+@pytest.fixture(scope="module")
+def spot():
+    mask = np.zeros((8, 24, 24), bool)
+    mask[:, SPOT, SPOT] = True
+    return mask
+
+
+ONES = np.ones(8, int)
+
+
+def test_the_true_map_beats_the_controls(spot_target, faces, spot):
+    maps = {"random": random_maps(8, 24), "center_gaussian": center_gaussian_maps(8, 24)}
+    maps["gradcam"] = spot.astype(np.float32)
+    per_face, curves = checks.faithfulness(spot_target, faces, maps, ONES, steps=8)
+    means = checks.means_of(per_face).pivot(index="method", columns="statistic", values="value")
+    for control in CONTROLS:
+        assert means.loc["gradcam", "deletion_auc"] < means.loc[control, "deletion_auc"]
+        assert means.loc["gradcam", "insertion_auc"] > means.loc[control, "insertion_auc"]
+        assert means.loc["gradcam", "average_drop"] < means.loc[control, "average_drop"]
+    won = checks.against_control(per_face).query("method == 'gradcam'")
+    won = won.set_index("statistic")["beats"]
+    assert won["deletion_auc"] and won["insertion_auc"] and won["average_drop"]
+    assert len(curves) == 3 * 2 * 9 and curves["value"].between(0, 1).all()
+    # Curves start and end where they must.
+    ends = curves[curves["method"] == "gradcam"].set_index(["mode", "share"])["value"]
+    full = spot_target.confidence(faces, ONES).mean()
+    assert ends["deletion", 0] == pytest.approx(full) == pytest.approx(ends["insertion", 1])
+    grey = np.broadcast_to(faces.mean(axis=(1, 2), keepdims=True), faces.shape)
+    assert ends["deletion", 1] == pytest.approx(spot_target.confidence(grey, ONES).mean())
+
+
+def test_ties_are_broken_at_random_not_by_place(spot_target, faces):
+    flat = {"gradcam": np.zeros((8, 24, 24))}
+    _, curves = checks.faithfulness(spot_target, faces, flat, ONES, steps=2)
+    values = curves[curves["mode"] == "deletion"]["value"].to_numpy()
+    # By place, half the pixels would hold the whole spot; at random, half of it.
+    assert values[1] > values[2] + 0.02
+
+
+def test_near_duplicates_widen_the_intervals():
+    """100 groups of ten equal faces say as much as 100 faces, not as 1,000."""
+    value = np.repeat(np.random.default_rng(0).normal(size=100), 10)
+    table = pd.DataFrame({"method": "gradcam", "face": np.arange(1000), "deletion_auc": value})
+    alone = checks.means_of(table).iloc[0]
+    grouped = checks.means_of(table, np.repeat(np.arange(100), 10)).iloc[0]
+    assert grouped["ci_high"] - grouped["ci_low"] > 2.5 * (alone["ci_high"] - alone["ci_low"])
+    assert grouped["value"] == alone["value"] and grouped["n"] == 1000
+
+
+def test_faithfulness_errors(spot_target, faces, spot):
+    with pytest.raises(ValueError, match=r"maps of 'gradcam' have shape \(8, 12, 24\)"):
+        checks.faithfulness(spot_target, faces, {"gradcam": spot[:, ::2]}, ONES)
+    with pytest.raises(ValueError, match="control 'center_gaussian' is not among"):
+        checks.against_control(pd.DataFrame({"method": ["gradcam"], "face": [0]}))
+
+
+def test_cascade_starts_at_one_and_repeats(model, images):
+    target = explain_target(model, "gender", "relu2")
+    table = checks.cascade(target, images, "gradcam", stages=3)
+    assert table["stage"].tolist() == [0, 1, 2, 3]
+    assert table["value"].iloc[0] == 1 and table["layers"].iloc[-1] == 5
+    assert table["deepest"].iloc[-1] == "conv1" and table["deepest"].iloc[1].startswith("gender")
+    pd.testing.assert_frame_equal(table, checks.cascade(target, images, "gradcam", stages=3))
+    # A map that ignores the network cannot change with it.
+    control = checks.cascade(target, images, "center_gaussian", stages=2)
+    assert control["value"].iloc[-1] == 1
+    with pytest.raises(ValueError, match="expected 2 or more"):
+        checks.cascade(target, images, "gradcam", stages=1)
+
+
+@pytest.mark.parametrize("size", [32, 96, 224])
+def test_regions_divide_the_picture(size):
+    masks = region_masks(size)
+    assert tuple(masks) == REGIONS
+    assert (sum(mask.astype(int) for mask in masks.values()) == 1).all()
+    # mtcnn's median landmarks on real crops, as (x, y) shares of the side.
+    landmarks = {
+        "eyes": [(0.30, 0.285), (0.685, 0.285)],
+        "nose": [(0.49, 0.52)],
+        "mouth": [(0.315, 0.69), (0.665, 0.69)],
+    }
+    for name, points in landmarks.items():
+        for x, y in points:
+            assert masks[name][int(y * size), int(x * size)], (name, x, y)
+
+
+def test_attention_sums_to_one():
+    eyes = np.repeat(region_masks(40)["eyes"][None].astype(float), 6, axis=0)
+    assert attention_shares(eyes)["eyes"].tolist() == [1] * 6
+    shares = attention_shares(np.random.default_rng(0).random((6, 40, 40)))
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    assert np.isnan(attention_shares(np.zeros((1, 40, 40)))).all(axis=None)
+
+
+def test_localisation_on_known_evidence(spot_target, faces, spot):
+    maps = {m: explain(spot_target, faces, m) for m in ("gradcam", *CONTROLS)}
+    perfect = checks.inside(spot.astype(float), spot)
+    assert perfect["energy_inside"].tolist() == perfect["pointing_game"].tolist() == [1.0] * 8
+    flat = checks.inside(np.ones((1, 24, 24)), spot[:1])["pointing_game"]
+    assert flat[0] == pytest.approx(36 / 24**2)
+    assert checks.inside(np.zeros((1, 24, 24)), spot[:1])["pointing_game"][0] == 0
+    values = checks.localisation(maps, spot).set_index(["method", "statistic"])["value"]
+    assert values["gradcam", "pointing_game"] > values["center_gaussian", "pointing_game"]
+    empty = spot.copy()
+    empty[:3] = False
+    assert (checks.localisation(maps, empty)["n"] == 5).all()
+    with pytest.raises(ValueError, match="expected equal"):
+        checks.inside(maps["random"], spot[:, :4])
+
+
+def test_evidence_of_synthetic_faces():
+    names = ["synthetic/129/000001.png", "synthetic/129/000002.png"]
+    masks = checks.evidence_masks(names, "gender", 48)
+    assert masks.shape == (2, 48, 48) and masks.dtype == bool and masks.any(axis=(1, 2)).all()

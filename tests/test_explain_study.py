@@ -1,263 +1,306 @@
-"""From run folders to figures and explanations.csv, on a tiny network and synthetic faces."""
+"""From run folders to explanations.csv, sentences and figures, on a tiny network."""
 
 import json
-import time
-from dataclasses import replace
+import subprocess
+import sys
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
+from test_explain import tiny_model
 
-from utils.datasets.facetable import AGE_BINS, ETHNICITIES, GENDERS
-from utils.explain import evidence, measure, pages, select, study
-from utils.explain.cams import batched_gradcam
-from utils.explain.names import CONTROLS, METHODS
-from utils.explain.table import read_explanations
+from utils.datasets import prepare
+from utils.explain import evidence, measure, summary, views
+from utils.explain.__main__ import main
+from utils.explain.checks import FAITHFULNESS, LOWER_IS_BETTER, means_of
+from utils.explain.maps import CONTROLS, METHOD_LABELS, REGIONS
+from utils.paths import ROOT
+from utils.vocabulary import OUTPUTS, probability_columns
 
 SIZE, FACES = 32, 60
-TASKS = {"age": 117, "gender": 2, "ethnicity": 5, "age_bin": 5}
-
-
-def _network(seed):
-    keras.utils.set_random_seed(seed)
-    start = keras.Input((SIZE, SIZE, 3), name="image")
-    x = keras.layers.Rescaling(1 / 255)(start)
-    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu", name="conv")(x)
-    # The registry's name, so that the run passes for a MobileNetV2.
-    x = keras.layers.ReLU(6.0, name="out_relu")(keras.layers.Conv2D(8, 3, name="last")(x))
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(
-        start,
-        {
-            task: keras.layers.Dense(
-                n, activation="softmax", name=task, bias_initializer="random_normal"
-            )(x)
-            for task, n in TASKS.items()
-        },
-    )
-
-
-def _predictions(table, outputs):
-    columns = {name: table[name] for name in ("image", "split", "age", "gender", "ethnicity")}
-    columns["pred_age"] = outputs["age"] @ np.arange(117.0)
-    columns["age_q10"], columns["age_q90"] = columns["pred_age"] - 9, columns["pred_age"] + 9
-    for task, names in (
-        ("age_bin", range(len(AGE_BINS))),
-        ("gender", GENDERS),
-        ("ethnicity", ETHNICITIES),
-    ):
-        columns |= {f"p_{task}_{name}": outputs[task][:, i] for i, name in enumerate(names)}
-    return pd.DataFrame(columns)
+METHODS = [name for name in METHOD_LABELS if name not in CONTROLS]
 
 
 @pytest.fixture(scope="module")
-def views(tmp_path_factory):
-    from utils.datasets import prepare
-
+def opened(tmp_path_factory):
+    """Views of two runs on drawn faces."""
     root = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FACES_WORK_DIR", str(root))
         faces = prepare("synthetic", SIZE, progress=False, n=FACES)
-        for seed, model in enumerate(("mobilenetv2", "efficientnetv2b0")):
-            folder = root / "runs" / f"synthetic-{model}-finetune-{SIZE}-seed129"
+        layers = {"mobilenetv2": "out_relu", "efficientnetv2b0": "top_activation"}
+        for seed, (model, last) in enumerate(layers.items()):
+            folder = root / "runs" / f"run-{model}"
             folder.mkdir(parents=True)
-            network = _network(seed)
-            if model != "mobilenetv2":
-                network = _renamed(network)
+            network = tiny_model(SIZE, OUTPUTS, seed, layer=last)
             outputs = network.predict(np.asarray(faces.images, "float32"), verbose=0)
             network.save(folder / "model.keras")
-            table = _predictions(faces.table, outputs).assign(split="test")
+            table = faces.table.assign(split="test", pred_age=outputs["age"] @ np.arange(117.0))
+            for task in ("age_bin", "gender", "ethnicity"):
+                table[probability_columns(task)] = outputs[task]
             table.to_parquet(folder / "predictions.parquet", index=False)
-            config = dict(
-                model=model,
-                label=model.title(),
-                dataset="synthetic",
-                seed=129,
-                split="group",
-                split_seed=129,
-                input_size=SIZE,
-                tasks=list(TASKS),
-                protocol="finetune",
-                dataset_options={"n": FACES},
-            )
+            config = {"model": model, "dataset": "synthetic", "seed": 129, "split": "group"}
+            config |= {"protocol": "finetune", "input_size": SIZE, "tasks": list(OUTPUTS)}
+            config |= {"dataset_options": {"n": FACES}}
             (folder / "config.json").write_text(json.dumps(config))
-            (folder / "metrics.json").write_text("{}")
-        yield study.open_runs()
+            (folder / "metrics.json").write_text(json.dumps({"rows": []}))
+        yield views.open_views()
 
 
-def _renamed(network):
-    def rename(layer):
-        config = layer.get_config()
-        if config["name"] == "out_relu":
-            config["name"] = "top_activation"
-        return type(layer).from_config(config)
-
-    copy = keras.models.clone_model(network, clone_function=rename)
-    copy.set_weights(network.get_weights())
-    return copy
-
-
-def test_runs_give_faces_tasks_and_layers(views):
-    assert [view.config["model"] for view in views] == ["mobilenetv2", "efficientnetv2b0"]
-    assert views[0].target("gender").layer == "out_relu"
-    assert views[1].target("gender").layer == "top_activation"
-    names = study.common_faces(views, 7)
-    assert len(set(names)) == 7 and (study.common_faces(views, 7) == names).all()
-    assert views[0].images(names).shape == (7, SIZE, SIZE, 3)
-    assert study.common_tasks(views, ["gender", "age"]) == ["gender", "age"]
-    with pytest.raises(ValueError, match=r"tasks \['height'\] are unknown"):
-        study.common_tasks(views, ["height"])
+def test_runs_give_faces_tasks_and_layers(opened):
+    assert [view.config["model"] for view in opened] == ["mobilenetv2", "efficientnetv2b0"]
+    assert opened[0].target("gender").layer == "out_relu"
+    assert opened[1].target("gender").layer == "top_activation"
+    names = views.common_faces(opened, 7)
+    assert len(set(names)) == 7 and (views.common_faces(opened, 7) == names).all()
+    assert opened[0].images(names).shape == (7, SIZE, SIZE, 3)
+    assert len(opened[0].groups(names)) == 7
+    assert len(views.common_faces([])) == 0
     with pytest.raises(ValueError, match="expected a list of names"):
-        study.common_tasks(views, "gender")
+        views.open_views("run")
     with pytest.raises(ValueError, match="1 faces such as 'x.jpg' are not in its data set"):
-        views[0].images(["x.jpg"])
+        opened[0].images(["x.jpg"])
 
 
-SMALL = measure.Settings(n=12, faithful=5, sanity=3, slow=3, steps=3, stages=2, least=3)
-FAST = replace(SMALL, methods=METHODS[:2])
+def test_one_missing_run_does_not_hide_the_others(opened, capsys):
+    found = views.open_views(["run-mobilenetv2", "nothing"])
+    assert [view.run for view in found] == ["run-mobilenetv2"]
+    assert "left out: model 'nothing' is not at hand" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="model 'nothing' is not at hand"):
+        views.open_views(["nothing"])
+    assert views.open_views(dataset="wiki") == []
 
 
-def test_measure_fills_the_table(views):
-    names = study.common_faces(views, 12)
-    found = measure.measure(views[0], "gender", names, replace(SMALL, max_maps=2), progress=False)
+def test_a_network_can_be_explained_on_drawn_faces(opened):
+    (view,) = views.open_views(["run-mobilenetv2"], drawn=20)
+    names = views.common_faces([view])
+    assert view.run == "run-mobilenetv2@synthetic" and len(names) == 20
+    stored = opened[0].predictions.loc[names]
+    np.testing.assert_allclose(
+        view.predictions.loc[names, "pred_age"], stored["pred_age"], rtol=1e-4
+    )
+    columns = probability_columns("gender")
+    np.testing.assert_allclose(view.predictions.loc[names, columns], stored[columns], atol=1e-5)
+
+
+SMALL = {"n": 12, "faithful": 5, "sanity": 3, "slow": 3, "steps": 3, "stages": 2, "least": 3}
+FAST = SMALL | {"methods": list(METHODS[:2])}
+
+
+def test_measure_fills_the_table(opened):
+    names = views.common_faces(opened, 12)
+    settings = measure.SETTINGS | SMALL | {"max_maps": 2}
+    found = measure.measure(opened[0], "gender", names, settings, progress=False)
     have = set(found.table["statistic"])
-    assert {
-        "deletion_auc",
-        "insertion_auc",
-        "average_drop",
-        "increase_in_confidence",
-        "randomization_similarity",
-        "pointing_game",
-        "energy_inside",
-    } <= have
+    assert {*FAITHFULNESS, "randomization_similarity", "pointing_game", "energy_inside"} <= have
     # The regions are those of UTKFace's crop: drawn faces lie elsewhere.
     assert "attention_eyes" not in have
     assert {*METHODS, *CONTROLS} == set(found.table["method"])
     assert found.table[["value", "ci_low", "ci_high"]].notna().all(axis=None)
-    assert (found.table["ci_low"] <= found.table["value"] + 1e-9).all()
     # Each row says on how many faces it rests.
     n = found.table[found.table["statistic"] == "deletion_auc"].set_index("method")["n"]
     assert n["gradcam"] == n["random"] == 5 and n["scorecam"] == n["smoothgrad"] == 3
-    assert len(found.shares) == 12 and found.about["counts"]["all"] == 12
+    assert len(found.shares) == len(found.about["groups"]) == found.about["counts"]["all"] == 12
     assert all(np.isfinite(heat).all() and heat.shape == (32, 32) for heat in found.maps.values())
     assert {group.split(":")[0] for group in found.maps} >= {"all", "gender", "class"}
-    for page in (pages.faithfulness_page, pages.sanity_page):
-        figure, sentences = page(found)
-        figure.canvas.draw()
-        assert sentences and "synthetic" in figure.finding
-    assert len(pages.summary_table(found.table))
-    assert "Grad-CAM" in pages.best_method(found.table)
-
-
-def test_measuring_goes_on_where_it_stopped(views, tmp_path, monkeypatch):
-    out = tmp_path / "study" / "explanations.csv"
-    first = measure.measure_runs(views[:1], ["gender", "age"], out, FAST, progress=False)
-    before = out.read_bytes(), sorted(path.name for path in out.parent.glob("*/*"))
-    assert len(before[1]) == 3 and set(read_explanations(out)["task"]) == {"age", "gender"}
-
-    def never(*args, **kwargs):
-        raise AssertionError("measured again")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(measure, "measure", never)
-        again = measure.measure_runs(views[:1], ["gender", "age"], out, FAST, progress=False)
-        assert (out.read_bytes(), sorted(p.name for p in out.parent.glob("*/*"))) == before
-        # A lost table comes back from the evidence; other settings, or a broken file, do not pass.
-        out.unlink()
-        measure.measure_runs(views[:1], ["gender", "age"], out, FAST, progress=False)
-        assert out.read_bytes() == before[0]
-        with pytest.raises(AssertionError, match="measured again"):
-            measure.measure_runs(views[:1], ["gender"], out, replace(FAST, steps=2), progress=False)
-        evidence.evidence_path(out.parent / "explanations", first[0].run, "gender").write_text("x")
-        with pytest.raises(AssertionError, match="measured again"):
-            measure.measure_runs(views[:1], ["gender"], out, FAST, progress=False)
-    for one, two in zip(first, again, strict=True):
-        assert one.about == two.about
-        pd.testing.assert_frame_equal(one.table, two.table, check_dtype=False)
-        np.testing.assert_allclose(one.per_face.iloc[:, 2:], two.per_face.iloc[:, 2:], atol=1e-3)
-        assert one.maps.keys() == two.maps.keys()
-
-
-def test_a_broken_evidence_file_is_named(tmp_path):
-    path = tmp_path / "run--age.npz"
-    path.write_bytes(b"PK half a zip")
-    with pytest.raises(ValueError, match=r"run--age.npz holds no evidence.*delete it"):
-        evidence.load_all(tmp_path)
-
-
-def test_settings_say_what_is_wrong():
-    with pytest.raises(ValueError, match="slow=0; expected 1 or more"):
-        measure.Settings(slow=0)
-    with pytest.raises(ValueError, match=r"methods \['lime'\] are unknown"):
-        measure.Settings(methods=("lime",))
-
-
-def test_command_line_names_a_missing_run(views, tmp_path, capsys):
-    from utils.explain.__main__ import main
-
-    out = ["--out", str(tmp_path / "explanations.csv")]
-    assert main([*out]) == 2 and "no run named" in capsys.readouterr().err
-    assert main(["nothing", *out]) == 2
-    assert "no finished run or shipped model ['nothing']" in capsys.readouterr().err
-    assert not (tmp_path / "explanations.csv").exists()
-
-
-@pytest.mark.parametrize("task", ["age", "gender"])
-def test_galleries(views, task):
-    names = study.common_faces(views, 12)
-    found = [measure.look(view, task, names, SMALL)[0] for view in views]
-    faces = measure.mean_faces(views[0], task, names)
-    wrong = names[select.choose_faces(views[0].predictions.loc[names], task, "confident_wrong", 2)]
-    figures = [
-        pages.faces_by_network(views, task, names[:2]),
-        pages.by_method(views[0], task, names[:2], METHODS[:2]),
-        pages.mean_maps(found, faces),
-        pages.mean_maps_by_group(found[0], faces, "gender"),
-        pages.attention_page(found),
-    ]
-    if len(wrong):
-        figures.append(pages.truth_against_prediction(views[0], task, wrong))
-    for figure in figures:
+    page = summary.summarise([found, measure.look(opened[1], "gender", names, settings)], "none")
+    assert set(page.figures) == {"mean_maps", "methods", "true_evidence"}
+    for figure in page.figures.values():
         figure.canvas.draw()
         assert "synthetic" in figure.finding and "n = " in figure.caption
 
 
-def test_real_mean_faces_need_thirty(views, monkeypatch):
+def test_measuring_goes_on_where_it_stopped(opened, tmp_path, monkeypatch):
+    out = tmp_path / "study" / "explanations.csv"
+
+    def again(tasks=("gender", "age"), settings=FAST):
+        return measure.measure_runs(opened[:1], tasks, out, settings, progress=False)
+
+    def never(*args, **kwargs):
+        raise AssertionError("measured again")
+
+    def files():
+        return out.read_bytes(), sorted(path.name for path in out.parent.glob("*/*"))
+
+    first = again()
+    before = files()
+    assert len(before[1]) == 3 and set(pd.read_csv(out)["task"]) == {"age", "gender"}
+    monkeypatch.setattr(measure, "measure", never)
+    for one, two in zip(first, again(), strict=True):
+        assert one.about == two.about and one.maps.keys() == two.maps.keys()
+        pd.testing.assert_frame_equal(one.table, two.table, check_dtype=False)
+        np.testing.assert_allclose(one.per_face.iloc[:, 2:], two.per_face.iloc[:, 2:], atol=1e-3)
+    assert files() == before
+    # A lost table comes back from the evidence; other settings, or a broken file, do not pass.
+    out.unlink()
+    again()
+    assert files() == before
+    with pytest.raises(AssertionError, match="measured again"):
+        again(settings=FAST | {"steps": 2})
+    evidence.evidence_path(out.parent / "explanations", first[0].about["run"], "gender").write_text(
+        "x"
+    )
+    with pytest.raises(AssertionError, match="measured again"):
+        again()
+
+
+def test_real_mean_faces_need_thirty(opened, monkeypatch):
     """A mean of a few real people would show them."""
-    names = study.common_faces(views, 40)
-    monkeypatch.setitem(views[0].config, "dataset", "utkface")
-    groups = measure.groups_of(views[0], "gender", names)
-    faces = measure.mean_faces(views[0], "gender", names)
-    assert set(faces) == {
-        g for g, rows in groups.items() if len(rows) >= 30 and not g.startswith("class:")
-    }
-    assert "all" in faces and len(faces) < len(groups)
+    names = views.common_faces(opened, 40)
+    everyone = measure.mean_faces(opened[0], names)
+    monkeypatch.setitem(opened[0].config, "dataset", "utkface")
+    faces = measure.mean_faces(opened[0], names)
+    groups = measure._groups(opened[0], "age", names)
+    assert set(faces) == {group for group, rows in groups.items() if len(rows) >= 30}
+    assert "all" in faces and len(faces) < len(everyone)
 
 
-@pytest.mark.slow
-def test_batched_gradcam_is_four_times_faster():
-    """256 faces against tf-keras-vis, called once a face as its guide shows."""
-    from tf_keras_vis.gradcam import Gradcam
+def test_command_line_names_a_missing_run(tmp_path, capsys):
+    out = tmp_path / "explanations.csv"
+    assert main(["nothing", "--out", str(out)]) == 2
+    assert "model 'nothing' is not at hand" in capsys.readouterr().err and not out.exists()
 
-    from utils.backbones import build_network, get
-    from utils.explain.target import explain_target
 
-    network = build_network("mobilenetv2", 96, ["gender"], weights="none")
-    target = explain_target(network, "gender", get("mobilenetv2").last_conv, check_trained=False)
-    faces = np.random.default_rng(0).integers(0, 256, (256, 96, 96, 3)).astype("float32")
-    explainer = Gradcam(target.net)
+# ---------------------------------------------------------------- stored measurements
 
-    def theirs(n):
-        for face in faces[:n]:
-            explainer(
-                lambda y: y[:, 0], face[None], target.layer, seek_penultimate_conv_layer=False
-            )
 
-    theirs(1)
-    start = time.perf_counter()
-    theirs(16)  # enough to know the pace
-    slow = (time.perf_counter() - start) * 16
-    start = time.perf_counter()
-    batched_gradcam(target, faces, "gender", classes=0)  # compilation included
-    assert slow / (time.perf_counter() - start) >= 4
+def _evidence(run, model, favourite, good=(), stays=(), cells=7, seed=0):
+    """Methods in `good` are far better than the Gaussian; those in `stays` survive any weights."""
+    rng, n = np.random.default_rng(seed), 40
+    weight = np.array([4.0 if name == favourite else 1.0 for name in REGIONS])
+    shares = pd.DataFrame(rng.dirichlet(weight * 20, n), columns=list(REGIONS))
+    per_face = []
+    for method in (*METHODS, *CONTROLS):
+        row = {"method": method, "face": np.arange(n)}
+        for name in FAITHFULNESS:
+            better = -0.3 if name in LOWER_IS_BETTER else 0.3
+            row[name] = 0.5 + rng.normal(0, 0.02, n) + better * (method in good)
+        per_face.append(pd.DataFrame(row))
+    per_face = pd.concat(per_face, ignore_index=True)
+    value = [0.9 if method in stays else 0.1 for method in METHODS]
+    last = pd.DataFrame({"method": METHODS, "value": value, "n": 8})
+    last = last.assign(ci_low=last["value"] - 0.1, ci_high=last["value"] + 0.1)
+    last["statistic"] = "randomization_similarity"
+    own = shares.add_prefix("attention_").assign(method="gradcam", face=range(n))
+    tables = [means_of(per_face), means_of(own), last]
+    about = {"run": run, "model": model, "label": model.title(), "task": "gender"}
+    about |= {"dataset": "utkface", "counts": {"all": n}, "field_of_view": [[0.5, 0.1]] * cells}
+    table = pd.concat(tables, ignore_index=True).assign(run=run, model=model, task="gender")
+    maps = {"all": rng.random((8, 8)).astype(np.float16)}
+    return evidence.Evidence(about, maps, table[evidence.COLUMNS], shares, per_face)
+
+
+@pytest.fixture
+def study(tmp_path):
+    for one in (
+        _evidence("run-a", "alexnet", "eyes", METHODS[:1]),
+        _evidence("run-b", "resnet50", "mouth", (), METHODS[3:], cells=3, seed=1),
+    ):
+        evidence.save_evidence(tmp_path / evidence.FOLDER, one)
+        evidence.write_explanations(tmp_path / "explanations.csv", one.table)
+    return tmp_path
+
+
+def test_sentences_are_computed(study):
+    page = summary.summarise_study(study)
+    text = "\n".join(page.sentences)
+    # Four of eight comparisons are no majority.
+    assert page.sentences[0].startswith("**No method is to be trusted on single faces**")
+    assert page.figures["attention"].finding.startswith("For their area, eyes and")
+    assert "Grad-CAM in 1 of 2, Grad-CAM++ in 0 of 2" in text
+    assert "SmoothGrad 1 (0.50)" in text and "Grad-CAM 0 (0.10)" in text
+    for figure in page.figures.values():
+        figure.canvas.draw()
+        assert figure.finding and "UTKFace" in figure.caption
+    assert set(page.figures) == {"attention", "mean_maps", "methods"}
+    methods = page.tables["methods"]
+    better = methods.assign(**dict.fromkeys(FAITHFULNESS, 2), fails=[1, 0, 1, 1])
+    assert summary.trusted(better).startswith("**To be trusted most: Grad-CAM++**")
+
+
+def test_coarse_maps_claim_no_region(study):
+    """Cells of a 3 x 3 map cover eyes and nose at once."""
+    page = summary.summarise_study(study)
+    text = "\n".join(page.sentences)
+    assert "nothing is said about regions for Resnet50" in text
+    (legend,) = [axis.get_legend() for axis in page.figures["attention"].axes if axis.get_legend()]
+    assert [entry.get_text() for entry in legend.get_texts()] == ["Alexnet"]
+
+
+def test_true_evidence_is_compared_with_the_gaussian(study):
+    rows = [
+        dict(method=m, statistic=s, value=v, ci_low=v - 0.1, ci_high=v + 0.1, n=50)
+        for s in ("energy_inside", "pointing_game")
+        for m, v in zip((*METHODS, *CONTROLS), (0.5, 0.2, 0.4, 0.3, 0.1, 0.25), strict=True)
+    ]
+    one = _evidence("run-c", "alexnet", "eyes")
+    one.about["dataset"] = "synthetic"
+    one.table = pd.DataFrame(rows).assign(run="run-c", model="alexnet", task="gender")
+    evidence.save_evidence(study / evidence.FOLDER, one)
+    evidence.write_explanations(study / "explanations.csv", one.table)
+    page = summary.summarise_study(study)
+    text = page.sentences[-1]
+    assert "attention inside 50% by Grad-CAM, 25% by the Gaussian" in text
+    assert "not above it: Grad-CAM++)" in text
+    assert "synthetic" in page.figures["true_evidence"].finding.lower()
+
+
+def test_nothing_measured_gives_an_empty_page(tmp_path):
+    page = summary.summarise_study(tmp_path)
+    assert not page.sentences and not page.figures
+
+
+def test_stored_measurements_of_the_study_can_still_be_read():
+    page = summary.summarise_study(ROOT / "reports" / "study")
+    assert set(page.figures) == {"attention", "mean_maps", "methods", "true_evidence"}
+    assert len(page.tables["methods"]) == 4 and (page.tables["methods"]["cases"] == 16).all()
+
+
+def test_evidence_files_repeat_byte_by_byte(tmp_path):
+    one = _evidence("run-a", "alexnet", "nose")
+    first = evidence.save_evidence(tmp_path, one).read_bytes()
+    (again,) = evidence.load_all(tmp_path)
+    assert evidence.save_evidence(tmp_path / "b", again).read_bytes() == first
+    assert again.about == one.about and len(again.per_face) == len(one.per_face)
+    pd.testing.assert_frame_equal(again.table, one.table, check_dtype=False)
+
+
+def test_the_table_keeps_other_runs_and_a_broken_file_is_named(tmp_path):
+    path, one = tmp_path / "study" / "explanations.csv", _evidence("run-a", "alexnet", "nose")
+    evidence.write_explanations(path, one.table)
+    evidence.write_explanations(path, one.table.assign(run="run-b"))
+    evidence.write_explanations(path, one.table.assign(value=0.5))
+    table = evidence.read_explanations(path)
+    assert list(table) == evidence.COLUMNS and len(table) == 2 * len(one.table)
+    assert (table.loc[table["run"] == "run-a", "value"] == 0.5).all()
+    assert len(list(path.parent.iterdir())) == 1
+    table.drop(columns="n").to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"lacks the columns \['n'\]"):
+        evidence.read_explanations(path)
+    (tmp_path / "run--age.npz").write_bytes(b"PK half a zip")
+    with pytest.raises(ValueError, match=r"run--age.npz holds no evidence.*delete it"):
+        evidence.load_all(tmp_path)
+
+
+def test_two_runs_of_one_network_have_different_labels():
+    found = [_evidence(run, "vgg19", "eyes") for run in ("run-a", "run-b")]
+    for one, size in zip(found, (96, 224), strict=True):
+        one.about |= {"input_size": size, "protocol": "finetune"}
+    names = evidence.labels(found)
+    assert names["run-a"] == "VGG-19, full fine-tuning, 96 px" != names["run-b"]
+    assert evidence.labels(found[:1]) == {"run-a": "Vgg19"}
+
+
+def test_the_page_needs_no_tensorflow(study):
+    code = (
+        "import sys; from utils.explain.summary import summarise_study as s;"
+        f"assert s({str(study)!r}).sentences; assert 'tensorflow' not in sys.modules, 'loaded'"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+def test_the_published_check_supports_the_regions():
+    """What the docstring of the regions claims is in the stored table."""
+    table = pd.read_csv(ROOT / "reports" / "study" / evidence.FOLDER / "region_check.csv")
+    assert len(table) == 5 and (table["n"] >= 150).all() and (table["inside"] >= 0.9).all()

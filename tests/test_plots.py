@@ -5,11 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from test_evaluation import fake_predictions
+from test_evaluation_report import config, cost
 
-from utils.datasets.facetable import DataError
-from utils.evaluation import calibration, noise, pairwise, subgroups
-from utils.evaluation.bootstrap import Resamples
-from utils.plots import eda, results, study, theme
+from utils.evaluation.report import build
+from utils.files import DataError
+from utils.plots import eda, run, study, theme
+from utils.study import Study
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +74,12 @@ def test_pixel_statistics_by_hand():
 
 
 def test_run_figures(faces, test_faces, tmp_path):
-    figure = drawn(results.true_vs_predicted(faces, "utkface"), tmp_path)
+    figure = drawn(run.true_vs_predicted(faces, "utkface"), tmp_path)
     mae = (test_faces["pred_age"].astype(float) - test_faces["age"]).abs().mean()
     assert f"{mae:.2f} years" in figure.finding
-    drawn(results.error_by_age({"a": faces, "b": faces}, "utkface", baseline_age=29), tmp_path)
-    for task, figure in results.all_confusions(faces, "synthetic").items():
+    figure = drawn(run.error_by_age(faces, "utkface", label="a", baseline_age=29), tmp_path)
+    assert figure.finding.startswith("A: the error runs from") and "years at ages" in figure.finding
+    for task, figure in run.all_confusions(faces, "synthetic").items():
         assert task in ("age_bin", "gender", "ethnicity")
         assert f"n = {len(test_faces):,}" in drawn(figure, tmp_path).caption
 
@@ -86,21 +88,14 @@ def test_learning_curves_title_names_the_best_run(tmp_path):
     rising = pd.DataFrame({"epoch": [1, 2], "age_mae": [8.0, 6], "val_age_mae": [7.0, 8.0]})
     falling = pd.DataFrame({"epoch": [1, 2], "age_mae": [8.0, 6], "val_age_mae": [7.0, 5.0]})
     histories = {"a": rising, "b": falling}
-    figure = results.learning_curves(histories, "age_mae", "utkface", {"b": "Best"}, 15.0)
+    figure = run.learning_curves(histories, "age_mae", "utkface", {"b": "Best"}, 15.0)
     assert drawn(figure, tmp_path).finding.startswith("Best reaches")
     assert "1 of 2 runs peak before" in figure.finding
+    assert [15.0, 15.0] in [list(line.get_ydata()) for line in figure.axes[0].lines]  # baseline
+    alone = run.learning_curves({"a": rising}, "age_mae", "utkface")
+    assert alone.finding == "Validation age error is best in epoch 1 of 2: 7"
     with pytest.raises(DataError, match="no history holds 'x'"):
-        results.learning_curves(histories, "x", "utkface")
-
-
-def test_metric_bars_put_the_best_first(tmp_path):
-    rows = pd.DataFrame({"label": ["a", "b"], "task": "age", "metric": "mae", "value": [6.0, 5],
-                         "n": 9, "ci_low": [5.5, 4.5], "ci_high": [6.5, 5.5]})  # fmt: skip
-    figure = results.metric_bars(rows, "utkface", 15.0, [("published: 4.77 years", 4.77)])
-    assert "Age: 5.00 years at best (b)" in drawn(figure, tmp_path).finding
-    assert figure.axes[0].get_yticklabels()[0].get_text() == "b"
-    with pytest.raises(ValueError, match="one task and metric"):
-        results.metric_bars(rows.assign(metric=["mae", "cs5"]), "utkface")
+        run.learning_curves(histories, "x", "utkface")
 
 
 def test_front_keeps_what_none_beats():
@@ -109,26 +104,67 @@ def test_front_keeps_what_none_beats():
     assert study.front([1, 2], [5.0, 4.0], lower=True).tolist() == [True, True]
 
 
-def test_study_figures(faces, test_faces, tmp_path):
-    resamples = Resamples(test_faces["group"], 50)
-    table = subgroups.subgroups(test_faces, resamples)
-    runs = {"a": faces, "b": fake_predictions(600, 5, 9.0)}
-    matrix = pairwise.beats(pairwise.compare(runs, "age", n=50))
-    bounds = noise.ceilings(faces, 50)
-    best = pd.DataFrame({"task": ["age"], "metric": ["mae"], "value": [5.0], "label": ["a"]})
-    figures = [
-        study.subgroup_bars(table, "age", "synthetic"),
-        study.subgroup_bars(table, "age", "synthetic", metric="bias"),
-        study.subgroup_cells(*subgroups.by_cell(faces, "gender"), "gender", "synthetic"),
-        study.who_beats_whom(matrix, "age", "synthetic", 300),
-        study.reliability_diagram(faces, "ethnicity", "synthetic", 1.5),
-        study.coverage(calibration.coverage(test_faces, resamples), "synthetic"),
-        study.error_by_digit(noise.error_by_digit(test_faces, resamples), "synthetic"),
-        study.ceilings(bounds, best, "synthetic"),
-    ]
-    for figure in figures:
+def test_study_figures(tmp_path):
+    told = {
+        "a": config("a", dataset="synthetic"),
+        "a130": config("a130", dataset="synthetic"),
+        "b": config("b", dataset="synthetic", model="resnet50"),
+        "r": config("r", dataset="synthetic", split="random"),
+    }
+    held = {name: fake_predictions(4000, k, 4.0 + k) for k, name in enumerate(told)}
+    curve = pd.DataFrame({"val_age_mae": [7.0, 6.0, 6.5], "val_gender_accuracy": [0.6, 0.7, 0.8]})
+    held["b"]["pred_age"] += 40  # far off: its figures must not be those of the best
+    given = Study(
+        predictions=held,
+        configs=told,
+        histories=dict.fromkeys(told, curve),
+        costs={name: cost(one["model"]) for name, one in told.items()},
+        splits={"synthetic": held["a"][["image", "group"]]},
+    )
+    report = study.draw(build(given, 50), given)
+    kinds = "comparison cost seeds subgroups cells reliability age_coverage age_digits label_noise"
+    kinds += " random_split curves age_true_predicted age_error_by_age gender_confusion"
+    assert {f"synthetic_{kind}" for kind in kinds.split()} <= set(report.figures)
+    for figure in report.figures.values():
         assert "synthetic" in drawn(figure, tmp_path).finding
-    assert "1 of 1 pairs" in figures[3].finding
+    named = {k.removeprefix("synthetic_"): f for k, f in report.figures.items()}
+    assert named["comparison"].finding.startswith("MobileNetV2")
+    assert "2 of 4 validation curves peak" in named["curves"].finding
+    assert "fails most often in age on" in named["subgroups"].finding
+    # The baseline is drawn in, and a network has its colour in every figure.
+    guess = report.tables["synthetic_comparison"].iloc[-1]["age"]
+    panel = named["comparison"].axes[0]
+    assert any(guess in line.get_xdata() for line in panel.lines)
+    tints = {line.get_color() for line in named["curves"].axes[0].lines}
+    assert {theme.colour("mobilenetv2"), theme.colour("resnet50")} <= tints
+
+
+def test_the_ablation_figure_says_which_side_is_better():
+    row = {"ablation": "size", "task": "age", "metric": "mae", "p_holm": 0.01, "variant": "big"}
+    rows = [row | {"split": split, "difference": 2.0, "difference_low": 1.0, "difference_high": 3.0}
+            for split in ("val", "test")]  # fmt: skip
+    figure = study.ablations({"ablations": pd.DataFrame(rows)}, None, "utkface")
+    assert "size: big \u22122.00 years" in figure.finding and "right is better" in figure.caption
+    assert figure.axes[0].containers[0].lines[0].get_xdata()[0] == -2.0  # a larger error is a loss
+
+
+def test_the_figure_of_another_set_counts_who_is_worse_than_the_baseline():
+    row = {
+        "dataset": "wiki",
+        "task": "age",
+        "metric": "mae",
+        "ci_low": 5.0,
+        "ci_high": 30.0,
+        "n": 9,
+    }
+    row |= {"in_domain": 5.0, "baseline": 10.0}
+    rows = [row | {"label": label, "value": value, "cropped": cropped}
+            for label, value, cropped in (("x", 20.0, False), ("y", 8.0, False), ("x", 6.0, True))
+            ]  # fmt: skip
+    figure = study.cross_dataset(pd.DataFrame(rows), "wiki")
+    assert "1 of 2 networks are worse than the baseline in age" in figure.finding
+    with pytest.raises(DataError, match="utils.predict"):
+        study.cross_dataset(pd.DataFrame(rows), "utkface")
 
 
 def test_nothing_to_draw_is_one_clear_error():
@@ -142,12 +178,28 @@ def test_nothing_to_draw_is_one_clear_error():
         eda.photo_year(pd.DataFrame({"image": ["a.jpg"], "age": [3.0]}), "wiki")
 
 
-def test_palette_can_be_told_apart_without_colour_vision():
-    # Lightness differs between the two colours that stand for gender.
-    def lightness(colour):
-        red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+def luminance(colour):
+    parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
 
-    shades = [lightness(value) for value in theme.GENDER_COLOURS.values()]
-    assert abs(shades[0] - shades[1]) > 0.15
+
+def test_every_network_has_a_colour_of_its_own_that_can_be_seen():
+    # The scratch CNN and ResNet50 shared a blue.
+    names = [
+        "alexnet",
+        "vgg19",
+        "mobilenetv2",
+        "resnet50",
+        "scratch_cnn",
+        "wiki_cnn",
+        "new",
+        "newer",
+    ]
+    tints = [theme.colour(name) for name in names]
+    assert len(set(tints)) == len(tints) and theme.colour("new") == tints[6]
     assert len(set(theme.MODEL_COLOURS.values())) == len(theme.MODEL_COLOURS)
+    for tint in {*theme.MODEL_COLOURS.values(), *theme.PALETTE}:
+        assert 1.05 / (luminance(tint) + 0.05) >= 3, tint
+    shades = [luminance(value) for value in theme.GENDER_COLOURS.values()]
+    assert abs(shades[0] - shades[1]) > 0.1  # also without colour vision

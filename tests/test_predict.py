@@ -1,118 +1,299 @@
-"""Scoring folders, shipping models."""
+"""Scoring folders and data sets, shipping models, and what is odd about both."""
 
+import shutil
+
+import demo_kit as kit
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from utils import models, runs
+from utils import datasets, faces, models, predict
 from utils.datasets.synthetic import draw_face
-from utils.files import read_json, write_json
+from utils.files import DataError, write_json
+from utils.paths import ROOT
 from utils.predict import main, predict_folder
-from utils.report import model_card
-from utils.training import RunConfig, train
+
+CASES = ROOT / "tests" / "cases"
+TURNED = 6  # EXIF: turn by 90 degrees clockwise to see it upright
 
 
 @pytest.fixture(scope="module")
 def run(_own_work_folder):
-    config = RunConfig(
-        dataset="synthetic",
-        dataset_options={"n": 100},
-        model="mobilenetv2",
-        protocol="head",
-        weights="none",
-        epochs=1,
-        input_size=64,
-        seed=3,
-    )
-    return train(config, progress=False).name
+    return kit.write_run("utkface-vgg19-finetune-48-seed3").name
 
 
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "in" / "deep").mkdir(parents=True)
-    for k in range(3):
-        draw_face(f"synthetic/7/{k:06d}.png").save(tmp_path / "in" / f"{k}.png")
-    Image.new("L", (90, 120), 128).save(tmp_path / "in" / "deep" / "grey.jpg")
+    for k, ending in enumerate(("png", "gif", "tga", "jfif", "jp2", "avif")):
+        draw_face(f"synthetic/7/{k:06d}.png").save(tmp_path / "in" / f"{k}.{ending}")
+    Image.new("L", (90, 120), 128).save(tmp_path / "in" / "deep" / "grey.JPG")
     (tmp_path / "in" / "text.jpg").write_text("no picture")
+    (tmp_path / "in" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic")
     return tmp_path / "in"
 
 
+def scores(folder, run, **options):
+    table, bad = predict_folder(folder, run, progress=False, **options)
+    return table, dict(zip(bad["image"], bad["reason"], strict=True))
+
+
 def test_every_picture_is_scored_or_listed(run, folder):
-    table, bad = predict_folder(folder, run, progress=False)
-    assert table["image"].tolist() == ["0.png", "1.png", "2.png", "deep/grey.jpg"]
-    assert bad.to_dict("records") == [{"image": "text.jpg", "reason": "not a picture"}]
-    assert table["pred_age"].between(0, 116).all()
+    table, bad = scores(folder, run)
+    names = ["0.png", "1.gif", "2.tga", "3.jfif", "4.jp2", "5.avif", "deep/grey.JPG"]
+    assert table["image"].tolist() == names
+    assert set(bad) == {"text.jpg", "photo.heic"} and bad["text.jpg"] == "not a picture"
+    assert "save it as JPEG" in bad["photo.heic"]
+    assert table["pred_age"].between(0, 116).all() and table["age"].isna().all()
     assert (table["age_q10"] <= table["age_q90"]).all()
-    p = table.filter(like="p_ethnicity_")
-    np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(table.filter(like="p_ethnicity_").sum(axis=1), 1, atol=1e-5)
+
+
+def test_links_are_followed_once_and_hidden_folders_are_not_entered(folder, tmp_path):
+    (tmp_path / "more" / ".ipynb_checkpoints").mkdir(parents=True)
+    (tmp_path / "more" / "x.jpg").mkdir()
+    for name in ("more/a.png", "more/.ipynb_checkpoints/a.png"):
+        shutil.copy(folder / "0.png", tmp_path / name)
+    (folder / "link").symlink_to(tmp_path / "more")
+    (tmp_path / "more" / "round").symlink_to(folder)
+    found = predict.find_pictures(folder)
+    assert "link/a.png" in found and len(found) == 10
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_the_command_writes_by_the_name(run, folder, tmp_path, ending, capsys):
+    shutil.copy(folder / "0.png", folder / "=cmd|calc.png")
     out = tmp_path / f"scores{ending}"
     assert main([str(folder), "--model", run, "--out", str(out)]) == 0
     table = pd.read_csv(out) if ending == ".csv" else pd.read_parquet(out)
-    assert len(table) == 4
+    assert len(table) == 8 and list(table)[:2] == ["image", "split"]
+    inert = "'=cmd|calc.png" if ending == ".csv" else "=cmd|calc.png"
+    assert inert in set(table["image"])
     assert "left out: text.jpg: not a picture" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{empty}", "--out", "x.csv"], "holds no picture"),
-        (["{empty}/no", "--out", "x.csv"], "is not a folder"),
-        (["{empty}", "--out", "x.xlsx"], "expected .csv or .parquet"),
+        (["{empty}", "--out", "{empty}/x.csv"], "holds no picture"),
+        (["{empty}/no", "--out", "{empty}/x.csv"], "is not a folder"),
+        (["{empty}", "--out", "x.xlsx"], "expected the name of a .csv or .parquet"),
+        (["{empty}", "--out", "{empty}/file/x.csv"], "cannot be written"),
+        (["{empty}", "--out", "{empty}/x.csv", "--model", "best"], "holds no picture"),
+        (["--datasets", "wiki", "--model", "best"], "'best' is not at hand"),
     ],
 )
-def test_bad_input_is_one_line(run, tmp_path, arguments, message, capsys):
-    arguments = [text.replace("{empty}", str(tmp_path)) for text in arguments]
-    assert main(arguments) == 2
+def test_bad_input_is_one_line(run, tmp_path, arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr(models, "load", None)  # found out before a network is loaded
+    (tmp_path / "file").write_text("")
+    assert main([text.replace("{empty}", str(tmp_path)) for text in arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
 
 def test_unknown_model_lists_those_at_hand(run, folder):
     with pytest.raises(ValueError, match=f"'best' is not at hand.*{run}"):
-        predict_folder(folder, "best", progress=False)
+        scores(folder, "best")
 
 
-def test_a_shipped_model_predicts_as_the_run_did(run, tmp_path, monkeypatch):
-    target = models.ship(run, "small", root=tmp_path)
+def test_what_is_scored_when_it_is_stopped_is_kept(run, folder, tmp_path, capsys, monkeypatch):
+    def read(path):
+        if path.name == "5.avif":
+            raise KeyboardInterrupt
+        return draw_face("synthetic/7/000001.png")
+
+    monkeypatch.setattr(predict, "_open", read)
+    monkeypatch.setattr(predict, "BATCH", 2)
+    out = tmp_path / "x.parquet"
+    assert main([str(folder), "--model", run, "--out", str(out)]) == 130
+    assert len(pd.read_parquet(out)) == 4
+    assert "4 faces" in (said := capsys.readouterr().out) and "stopped before the end" in said
+
+
+def test_a_name_that_is_not_utf_8_is_written_with_its_bytes(run, tmp_path):
+    name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
+    try:
+        draw_face("synthetic/7/000001.png").save(tmp_path / name)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes UTF-8 names only")
+    assert main([str(tmp_path), "--model", run, "--out", str(tmp_path / "x.csv")]) == 0
+    assert pd.read_csv(tmp_path / "x.csv")["image"].tolist() == ["caf\\xe9.png"]
+
+
+# ------------------------------------------------------------------ as training saw faces
+
+
+def test_surplus_outputs_are_removed(folder, work_dir):
+    """A head of 1000 outputs gave ages of 499 years and genders that summed to 0.002."""
+    name = kit.write_run("wide", width=1000, head_width=1000).name
+    table, _ = scores(folder, name)
+    assert table["pred_age"].between(0, 116).all()
+    for task in ("gender", "ethnicity", "age_bin"):
+        np.testing.assert_allclose(table.filter(like=f"p_{task}_").sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("dataset", ["wiki", "fairface", "utkface"])
+def test_faces_are_cut_as_the_networks_training_set_shows_them(dataset, work_dir, monkeypatch):
+    """A picture whose landmarks lie on the set's places comes back as it is."""
+    small = np.random.default_rng(2).integers(0, 255, (8, 8, 3)).astype(np.uint8)
+    picture = Image.fromarray(small).resize((200, 200), Image.Resampling.BICUBIC)
+    frame = faces.FRAMES[dataset]
+    side = 200 / frame.margin
+    corner = 100 - side / 2
+    box = (corner, corner - frame.drop * side, side, side)
+    face = faces.Face(box, 1.0, np.array(frame.template) * 200)
+    scorer = predict.Scorer(kit.write_run("some", dataset=dataset).name)
+    same, whole = (np.asarray(scorer.crop(picture, f), float) for f in (face, None))
+    assert np.abs(same - whole).mean() < 3
+    scorer.about["dataset"] = "wiki" if dataset == "utkface" else "utkface"
+    assert np.abs(np.asarray(scorer.crop(picture, face), float) - whole).mean() > 10
+    scorer.about["dataset"] = "celeba"
+    with pytest.raises(DataError, match="FRAMES"):
+        scorer.crop(picture, face)
+
+
+def test_pictures_that_are_not_square_are_cut_and_not_squashed(run, tmp_path):
+    picture = Image.new("RGB", (300, 100), "blue")
+    picture.paste(draw_face("synthetic/7/000001.png").resize((100, 100)), (100, 0))
+    picture.save(tmp_path / "wide.png")
+    picture.crop((100, 0, 200, 100)).save(tmp_path / "square.png")
+    table = scores(tmp_path, run)[0].drop(columns="image").dropna(axis=1)
+    np.testing.assert_allclose(table["pred_age"].iloc[0], table["pred_age"].iloc[1], atol=0.2)
+
+
+def test_a_grey_networks_pictures_are_grey_and_it_may_go_without_the_mirror(work_dir, monkeypatch):
+    name = kit.write_run("grey", image_mode="grey48", flip_tta=False).name
+    scorer, asked = predict.Scorer(name), {}
+    crop = np.asarray(scorer.crop(draw_face("synthetic/7/000001.png")))
+    assert (crop[..., 0] == crop[..., 2]).all()
+    plain = predict.predict_average
+    watched = lambda *a, **options: asked.update(options) or plain(*a, **options)  # noqa: E731
+    monkeypatch.setattr(predict, "predict_average", watched)
+    scorer.outputs([Image.fromarray(crop)])
+    assert asked == {"flip_tta": False}
+
+
+def test_photographs_are_turned_as_their_camera_says(run, tmp_path):
+    upright, exif = draw_face("synthetic/7/000001.png"), Image.Exif()
+    exif[0x0112] = TURNED
+    upright.save(tmp_path / "a.png")
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "b.png", exif=exif)
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "c.png", exif=kit.exif(b"6"))
+    upright.save(tmp_path / "d.png", exif=kit.exif(b"odd"))  # no number: taken as upright
+    ages = scores(tmp_path, run)[0]["pred_age"]
+    assert len(ages) == 4 and ages.round(3).nunique() == 1
+
+
+def test_odd_exif_fields_stop_nothing(run):
+    table, bad = scores(CASES / "exif", run)
+    assert len(table) == len(list((CASES / "exif").iterdir())) and not bad
+
+
+def test_real_faces_are_read_as_their_labels_say(real_data, tmp_path):
+    names = sorted((real_data / "UTKFace").glob("*_*_*_*.jpg"))[::500][:20]
+    for path in names:
+        shutil.copy(path, tmp_path)
+    table, bad = scores(tmp_path, "mobilenetv2")
+    ages = table["image"].str.split("_").str[0].astype(float)
+    assert not bad and (table["pred_age"] - ages).abs().mean() < 8
+
+
+# ------------------------------------------------------------------ models
+
+
+def test_a_shipped_model_predicts_as_the_run_did(tmp_path, monkeypatch, work_dir):
+    from utils.backbones.networks import build_network
+
+    folder = kit.write_run("tiny", "mobilenetv2", dataset="synthetic", input_size=64)
+    build_network("mobilenetv2", 64, models.NEEDED, weights="none").save(folder / "model.keras")
+    target = models.ship("tiny", "small", root=tmp_path)
     monkeypatch.setattr(models, "SHIPPED", tmp_path)
     assert (target / "weights.h5").stat().st_size < 6_000_000
     images = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3)).astype("float32")
-    first, second = (models.load(name).predict(images, verbose=0) for name in (run, "small"))
+    first, second = (models.load(name).predict(images, verbose=0) for name in ("tiny", "small"))
     for task in first:
         np.testing.assert_allclose(first[task], second[task], atol=0.02)
-
-
-def test_a_model_card_holds_the_figures_of_the_run(run, tmp_path, capsys):
-    assert model_card.main([run, "small", "--out", str(tmp_path)]) == 0
-    text = (tmp_path / "small" / "README.md").read_text()
-    scores = pd.DataFrame(read_json(runs.runs_dir() / run / "metrics.json")["rows"])
-    row = scores.query("task == 'age' and metric == 'mae' and split == 'test'").iloc[0]
-    assert f"| age | mean absolute error (years) | {row['value']:.2f} [" in text
-    assert "female" in text and "| White" in text and "non-commercial" in text
-    assert model_card.main(["no-such-run"]) == 2
-    assert "no finished run no-such-run" in capsys.readouterr().err
-
-
-def test_weights_that_do_not_fit_are_named(run, tmp_path, monkeypatch):
-    target = models.ship(run, "small", root=tmp_path)
-    about = models.describe(target)
-    write_json(target / "model.json", about | {"model": "alexnet"})
-    monkeypatch.setattr(models, "SHIPPED", tmp_path)
+    write_json(target / "model.json", models.describe(target) | {"model": "alexnet"})
     with pytest.raises(ValueError, match="does not fit alexnet"):
         models.load("small")
 
 
-def test_photographs_are_turned_as_their_camera_says(tmp_path):
-    from utils.datasets.cleaning import open_rgb
+def test_a_backbone_can_start_from_the_shipped_network():
+    from utils.backbones import networks
 
-    picture = Image.new("RGB", (40, 20))
-    exif = picture.getexif()
-    exif[0x0112] = 6
-    picture.save(tmp_path / "a.jpg", exif=exif)
-    assert open_rgb(tmp_path / "a.jpg").size == (40, 20)
-    assert open_rgb(tmp_path / "a.jpg", upright=True).size == (20, 40)
+    arrays = models.shipped_backbone_weights("mobilenetv2")
+    network = networks.build_network("mobilenetv2", 64, ["gender"], weights="none")
+    lower = networks.cut(network, networks.FEATURES)[0]
+    assert [w.shape for w in lower.get_weights()] == [w.shape for w in arrays]
+    with pytest.raises(ValueError, match="expected one of .'mobilenetv2'"):
+        models.shipped_backbone_weights("vgg19")
+
+
+def test_a_broken_model_does_not_hide_the_others(work_dir, capsys):
+    good, cut, bare, odd = (kit.write_run(n) for n in ("good", "cut", "bare", "odd"))
+    (cut / "model.keras").write_bytes((cut / "model.keras").read_bytes()[:5000])
+    (bare / "config.json").unlink()
+    (odd / "config.json").write_text("[1]")
+    runs = {n: f for n, f in models.available().items() if f.parent == good.parent}
+    assert list(runs) == ["good"]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and all(line.startswith("left out: ") for line in lines)
+    with pytest.raises(ValueError, match="damaged") as error:
+        models.load("cut")
+    assert "not found" not in str(error.value).lower()
+
+
+# ------------------------------------------------------------------ data sets
+
+
+def test_scoring_keeps_rows_in_order_and_marks_faces_not_found(run):
+    found = datasets.load("synthetic", n=5)
+    names = iter(found.table["image"])
+    face = faces.Face(
+        (60.0, 60.0, 80.0, 80.0), 1.0, np.array(faces.FRAMES["utkface"].template) * 80
+    )
+    find = {"plain": lambda picture: [None]}
+    find["cut"] = lambda picture: [face if next(names).endswith("1.png") else None]
+    scorer = predict.Scorer(run)
+    plain, cut = (predict.set_scores(scorer, found, find[n], [], False) for n in ("plain", "cut"))
+    assert cut["image"].tolist() == found.table["image"].tolist()
+    assert cut["found"].tolist() == [False, True, False, False, False]
+    same = (cut["pred_age"] == plain["pred_age"]).tolist()
+    assert same == [True, False, True, True, True]
+    assert {"group", "p_age_bin_4", "p_gender_female", "age_q90"} <= set(plain)
+
+
+def test_a_cut_picture_of_a_set_is_listed_and_the_rest_scored(run, folder):
+    (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:2000])
+    table = datasets.new_table(["0.png", "1.gif"], source="wiki", age=30.0)
+    found, bad = datasets.FaceSet("wiki", table, root=folder), []
+    scored = predict.set_scores(predict.Scorer(run), found, predict._whole, bad, False)
+    assert bad[0][0] == "0.png" and scored["image"].tolist() == ["1.gif"]
+
+
+def test_the_test_part_is_limited_by_names(monkeypatch):
+    found = datasets.load("synthetic", n=40)
+    split = pd.DataFrame({"image": found.table["image"], "group": "g" + found.table["image"]})
+    split["split"] = ["test" if k % 2 else "train" for k in range(40)]
+    monkeypatch.setattr(predict, "published_split", lambda name: split)
+    monkeypatch.setattr(datasets, "load", lambda name, root=None: datasets.replace(found))
+    ten, all_ = predict.other_faces("synthetic", 10), predict.other_faces("synthetic", 0)
+    assert len(ten) == 10 and len(all_) == 20
+    assert set(ten.table["image"]) < set(split.loc[split["split"] == "test", "image"])
+    assert (ten.table["split"] == "test").all() and ten.table["group"].str.startswith("g").all()
+
+
+def test_a_set_is_scored_twice_into_a_study(run, work_dir, tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(faces, "locate", lambda picture: calls.append(1))
+    monkeypatch.setattr(predict, "other_faces", lambda *_: datasets.load("synthetic", n=3))
+    names = [kit.write_run(name).name for name in ("one", "two")]
+    command = ["--datasets", "synthetic", "--study", str(tmp_path), "--model"]
+    assert main([*command, *names]) == 0
+    written = sorted(path.name for path in (tmp_path / "cross_dataset").iterdir())
+    assert written == [f"{n}@synthetic{e}.parquet" for n in names for e in ("-cropped", "")]
+    assert len(calls) == 3  # once for both models
+    assert "found" in pd.read_parquet(tmp_path / "cross_dataset" / written[0])
+    home = kit.write_run("home", dataset="synthetic").name
+    assert main([*command, home]) == 2 and "has not seen" in capsys.readouterr().err

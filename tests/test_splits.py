@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.datasets.facetable import ETHNICITIES, GENDERS, DataError, age_bin, new_table
-from utils.datasets.splits import assign_splits, check_no_leak, published_split, write_split
-from utils.paths import ROOT
+from utils.datasets.splits import assign_splits, check_no_leak, check_sizes, published_sides
+from utils.datasets.table import new_table
+from utils.files import DataError
+from utils.paths import splits_dir
+from utils.vocabulary import ETHNICITIES, GENDERS, SPLITS, age_bin
 
 
 def faces(n=3000, seed=0, prefix="face", grouped=0.05):
@@ -58,56 +60,60 @@ def test_shares_overall_and_in_each_stratum():
     assert (strata.apply(lambda s: abs((s == "test").mean() - 0.2)) < 0.02).all()
 
 
-def test_added_files_move_hardly_a_face():
+def test_added_files_move_hardly_a_face_and_no_published_one():
     table, more = faces(5000), faces(250, seed=9, prefix="added")
-    before, after = by_image(table), by_image(pd.concat([table, more], ignore_index=True))
+    together = pd.concat([table, more], ignore_index=True)
+    before, after = by_image(table), by_image(together)
     # 5 % more files, 60 strata: a face or two at each boundary.
     assert (before != after[before.index]).mean() < 0.03
-
-
-def test_added_files_move_no_published_face():
-    table, more = faces(2000), faces(400, seed=9, prefix="added")
-    published = table.assign(split=assign_splits(table))[["image", "split"]]
-    together = pd.concat([table, more], ignore_index=True)
+    published = table.assign(split=before[table["image"]].to_numpy())
     after = by_image(together, published=published)
-    assert (after[published["image"]].to_numpy() == published["split"].to_numpy()).all()
-    added = after[more["image"]]
-    assert (added == "test").mean() == pytest.approx(0.2, abs=0.07)
+    assert after[before.index].equals(before)
+    assert (after[more["image"]] == "test").mean() == pytest.approx(0.2, abs=0.07)
 
 
-def test_another_seed_is_another_split():
+def test_what_would_leak_into_training_is_excluded_and_stays_in_the_table():
+    table = faces(40, grouped=0)
+    published = table.assign(split=["test", "train", "val", "excluded"] * 10)
+    table.loc[[1, 2], "group"] = table["group"][0]  # a new file joined test, train and val
+    table.loc[[5, 7], "group"] = table["group"][5]  # train with one that was excluded before
+    table["split"] = assign_splits(table, published=published[:39])
+    assert table["split"][[0, 1, 2, 5, 7]].tolist() == [
+        *("test", "excluded", "val", "train", "excluded")
+    ]
+    assert table["split"][3] == "excluded" and set(table["split"]) <= set(SPLITS)
+    check_no_leak(table)
+
+
+def test_another_seed_is_another_split_and_asks_no_published_one():
     table = faces(1000)
     assert 0.1 < (by_image(table, seed=129) != by_image(table, seed=130)).mean() < 0.6
+    assert published_sides("utkface", 130) is None
 
 
-def test_the_naive_split_leaks_and_is_caught():
+def test_the_random_split_leaks_and_is_caught():
     table = faces(1000, grouped=0.3)
-    table["split"] = assign_splits(table, kind="naive")
+    table["split"] = assign_splits(table, kind="random")
     with pytest.raises(DataError, match="duplicate groups cross the split"):
         check_no_leak(table)
+    with pytest.raises(ValueError, match="'naive' is unknown"):
+        assign_splits(table, kind="naive")
 
 
-def test_unknown_kind():
-    with pytest.raises(ValueError, match="'random' is unknown"):
-        assign_splits(faces(10), kind="random")
-
-
-def test_split_files_are_sorted_and_complete(tmp_path):
-    table = faces(50)
-    table["split"] = assign_splits(table)
-    write_split(table.sample(frac=1, random_state=1), tmp_path / "s.csv")
-    read = pd.read_csv(tmp_path / "s.csv")
-    assert list(read)[:4] == ["image", "split", "group", "age"]
-    assert read["image"].is_monotonic_increasing and len(read) == 50
+def test_too_few_faces_are_said_before_training():
+    table = faces(6)
+    with pytest.raises(DataError, match="too few faces to split .6 make 6 train, 0 val, 0 test"):
+        check_sizes(table, "utkface")
+    check_sizes(faces(60).assign(split=["train", "val", "test"] * 20), "utkface")
 
 
 @pytest.mark.parametrize("dataset", ["utkface", "wiki"])
 def test_the_published_split_has_no_leak(dataset):
-    if not (ROOT / f"reports/study/splits/{dataset}.csv").is_file():
-        pytest.skip(f"the study has no published split of {dataset} yet")
-    published = published_split(dataset)
+    if not (splits_dir() / f"{dataset}.csv").is_file():
+        pytest.skip(f"there is no published split of {dataset} yet")
+    published = published_sides(dataset, 129)
     assert published["image"].is_unique
     if dataset == "utkface":  # the table of pixels holds the same faces
-        pd.testing.assert_frame_equal(published, published_split("utkface_csv"))
+        pd.testing.assert_frame_equal(published, published_sides("utkface_csv", 129))
     check_no_leak(published)
     assert (published["split"] == "test").mean() == pytest.approx(0.2, abs=0.005)

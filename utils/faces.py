@@ -1,73 +1,73 @@
 """Where are the faces in a picture, and how would the training data have cropped them?
 
 Detection is MTCNN (Zhang et al. 2016) with the weights of the `mtcnn` package. Networks trained on
-aligned crops misjudge any other crop, so `crop_like_training` gives each face the place, size and
-roll that faces have in UTKFace.
+crops of one kind misjudge any other crop, so `crop_like_training` gives each face the place, size
+and roll that faces have in the pictures of the network's training set.
 """
 
 import functools
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-# Where MTCNN puts left eye, right eye, nose and the corners of the mouth in an aligned UTKFace
-# picture, as shares of its side: medians of 149 pictures drawn with seed 129, each laid on grey in
-# a picture of twice its side. Eyes are level (roll: quartiles -1.0 and 1.0 degrees) and spread by 3
-# of 200 pixels, so UTKFace was aligned by landmarks, roll included. On 149 other pictures the five
-# points bring back the crop to within 4.7 pixels of 200 (median of root mean squares; 90th
-# percentile 9.2), eyes alone 6.9, the box with the eyes' roll 9.9.
-# `landmark_template` measures this again.
-TEMPLATE = np.array(
-    [[0.2987, 0.2910], [0.6843, 0.2912], [0.4900, 0.5167], [0.3186, 0.6850], [0.6664, 0.6882]]
-)
-BOX_MARGIN = 1.067  # side of the crop over the square root of the box's area, same pictures
-BOX_DROP = 0.076  # the crop's centre lies that share of the same root below the box's centre
-TRAINING_SIDE = 200  # pixels of a UTKFace picture
+from utils.files import DataError
+from utils.study import same_faces
 
-DETECT_SIDE = 640  # longer pictures are shrunk to this side before the search
+TRAINING_SIDE = 200  # pixels of a UTKFace picture
+DETECT_SIDE = 640  # longer pictures are shrunk to it before the search
+SMALL_SIDE = 192  # `locate` enlarges smaller pictures to this side
+PAD = 0.25  # of the side, grey, on each side: `locate` finds faces that touch the edge too
 MIN_FACE = 24  # smallest face, in pixels of the shrunk picture
 CONFIDENCE = 0.9
 PYRAMID = 0.709  # about 1 / sqrt(2): each step halves the area
 PROPOSALS = 1000  # kept per step; suppression needs memory of the order of their square
 
 
-@dataclass(frozen=True)
-class Frame:
-    """Where a face lies in the pictures of a data set, so that others can be cut the same way.
+class Frame(NamedTuple):
+    """Where a face lies in the pictures of a data set, so that others can be cut the same way."""
 
-    Attributes
-    ----------
-    template : float array [5, 2]
-        Landmarks as shares of the side.
-    margin, drop : float
-        As BOX_MARGIN and BOX_DROP.
-    """
-
-    template: np.ndarray
-    margin: float
-    drop: float
+    template: tuple  # five landmarks as shares of the side
+    margin: float  # side of the crop over the square root of the face box's area
+    drop: float  # the crop's centre lies that share of the same root below the box's centre
 
 
-FRAMES = {
-    "utkface": Frame(TEMPLATE, BOX_MARGIN, BOX_DROP),
-    # WIKI is cut around a detector's box with a margin of 40 % and not aligned: the medians of 145
-    # of 149 training pictures in which a face was found; roll has the quartiles -6 and 3 degrees.
-    "wiki": Frame(
-        np.array(
-            [
-                [0.3768, 0.3973],
-                [0.5735, 0.3915],
-                [0.4643, 0.5122],
-                [0.4031, 0.6108],
-                [0.5781, 0.6072],
-            ]
-        ),
-        2.074,
-        0.079,
-    ),
-}
+# Where MTCNN puts left eye, right eye, nose and the corners of the mouth: medians of 149 pictures
+# each, drawn with seed 129, laid on grey of twice their side (again in tests/test_demo_faces.py).
+# UTKFace is aligned by landmarks, roll included: eyes are level (quartiles -1.0 and 1.0 degrees)
+# and spread by 3 of 200 pixels. On 149 other pictures the five points bring back the crop to within
+# 4.7 pixels of 200 (median of root mean squares), eyes alone 6.9, the box with the eyes' roll 9.9.
+_UTKFACE = Frame(
+    ((0.2987, 0.2910), (0.6843, 0.2912), (0.4900, 0.5167), (0.3186, 0.6850), (0.6664, 0.6882)),
+    1.067,
+    0.076,
+)
+# WIKI is cut around a detector's box with a margin of 40 %, not aligned (roll: -6 and 3 degrees).
+_WIKI = Frame(
+    ((0.3768, 0.3973), (0.5735, 0.3915), (0.4643, 0.5122), (0.4031, 0.6108), (0.5781, 0.6072)),
+    2.074,
+    0.079,
+)
+# FairFace in its edition with a margin of 1.25 (roll: -4 and 2 degrees).
+_FAIRFACE = Frame(
+    ((0.4197, 0.4136), (0.5716, 0.4131), (0.4971, 0.5063), (0.4296, 0.5821), (0.5635, 0.5823)),
+    2.586,
+    0.087,
+)
+# Drawn faces lie where UTKFace's do.
+FRAMES = {"utkface": _UTKFACE, "synthetic": _UTKFACE, "wiki": _WIKI, "fairface": _FAIRFACE}
+
+
+def frame_of(dataset: str) -> Frame:
+    """Place of the face for a network that was trained on a data set."""
+    if same_faces(dataset) not in FRAMES:
+        raise DataError(
+            f"where faces lie in {dataset} is known for {list(FRAMES)} only; measure it and add "
+            "it to FRAMES in utils/faces.py"
+        )
+    return FRAMES[same_faces(dataset)]
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ class Face:
     confidence : float
         Of the detector, 0..1.
     landmarks : float array [5, 2] or None
-        x, y of left eye, right eye, nose, left and right corner of the mouth, as the viewer sees
-        left and right.
+        x, y of left eye, right eye, nose, corners of the mouth, as the viewer sees left and right.
     """
 
     box: tuple[float, float, float, float]
@@ -93,7 +92,7 @@ class Face:
 @functools.cache
 def _stages():
     """MTCNN's three networks, loaded once a process; the first compiled for any size."""
-    import tensorflow as tf
+    import tensorflow as tf  # here, as the frames are used without a detector, too
     from mtcnn import MTCNN
 
     pnet, rnet, onet = MTCNN(device="CPU:0").stages
@@ -146,36 +145,47 @@ def detect(image) -> list[Face]:
     Parameters
     ----------
     image : PIL.Image or uint8 array [height, width, 3]
-        RGB. Faces narrower than about 4 % of the longer side are not looked for.
-
-    Returns
-    -------
-    list of Face
-        Each found with a confidence of at least 0.9, in pixels of `image`.
+        RGB. Faces narrower than about 4 % of the longer side are not looked for, and those found
+        with a confidence below 0.9 are left out.
     """
     picture = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
     if min(picture.size) < 16:
         return []
-    shrink = max(picture.size) / DETECT_SIDE
+    shrink, small = max(picture.size) / DETECT_SIDE, picture
     if shrink > 1:
         size = [max(13, round(side / shrink)) for side in picture.size]
         small = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    else:
-        small = picture
     ratio = np.array([p / s for p, s in zip(picture.size, small.size, strict=True)])
     rows = _search(np.asarray(small.convert("RGB")))
     faces = [_face(row, ratio) for row in rows if row[5] >= CONFIDENCE]
     return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
 
 
+def locate(picture: Image.Image) -> Face | None:
+    """The face of a picture that is about one face: the nearest to its centre, by its own size."""
+    scale = max(1.0, SMALL_SIDE / max(picture.size))
+    width, height = (max(1, round(scale * side)) for side in picture.size)
+    pad = round(PAD * max(width, height))
+    canvas = Image.new("RGB", (width + 2 * pad, height + 2 * pad), (127, 127, 127))
+    canvas.paste(picture.resize((width, height), Image.Resampling.BICUBIC), (pad, pad))
+
+    def distance(face):
+        x, y, w, h = face.box
+        off = (x + w / 2 - canvas.width / 2, y + h / 2 - canvas.height / 2)
+        return math.hypot(*off) / math.sqrt(max(w * h, 1))
+
+    face = min(detect(canvas), key=distance, default=None)
+    if face is None:
+        return None
+    x, y, w, h = face.box
+    box = ((x - pad) / scale, (y - pad) / scale, w / scale, h / scale)
+    return Face(box, face.confidence, (face.landmarks - pad) / scale)
+
+
 def crop_like_training(
-    image: Image.Image,
-    box,
-    landmarks=None,
-    size: int = TRAINING_SIDE,
-    frame: Frame = FRAMES["utkface"],
+    image: Image.Image, box, landmarks=None, size: int = TRAINING_SIDE, frame: Frame = _UTKFACE
 ) -> Image.Image:
-    """Cut out a face with the place, size and roll that faces have in aligned UTKFace pictures.
+    """Cut out a face with the place, size and roll that faces have in a training set.
 
     Parameters
     ----------
@@ -189,12 +199,8 @@ def crop_like_training(
     size : int
         Side of the result in pixels.
     frame : Frame
-        Place of the face for a network that was trained on another set.
-
-    Returns
-    -------
-    PIL.Image
-        RGB, size x size; black where the picture ends, as in UTKFace.
+        Of the training set (`frame_of`).
+        The result is black where the picture ends, as in UTKFace.
 
     Examples
     --------
@@ -214,31 +220,6 @@ def whole_picture(image: Image.Image, size: int = TRAINING_SIDE) -> Image.Image:
     left, top = ((edge - side) / 2 for edge in image.size)
     square = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=square)
-
-
-def landmark_template(pictures) -> np.ndarray:
-    """Measure TEMPLATE on aligned pictures: medians of MTCNN's landmarks as shares of the side.
-
-    Parameters
-    ----------
-    pictures : iterable of PIL.Image
-        Square and aligned.
-
-    Returns
-    -------
-    float array [5, 2]
-    """
-    found = []
-    for picture in pictures:
-        side = picture.width
-        canvas = Image.new("RGB", (2 * side, 2 * side), (127, 127, 127))
-        canvas.paste(picture, (side // 2, side // 2))
-        faces = detect(canvas)
-        if faces:
-            found.append((faces[0].landmarks - side // 2) / side)
-    if not found:
-        raise ValueError("no face was found in the pictures; expected aligned face crops")
-    return np.median(found, axis=0)
 
 
 def _placement(box, landmarks, frame: Frame) -> tuple[complex, complex]:

@@ -9,6 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message says what was seen and what to do."""
+
 
 @contextmanager
 def write_aside(path: Path | str) -> Iterator[Path]:
@@ -52,23 +58,38 @@ def write_aside(path: Path | str) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+def _lock(folder: Path | str) -> filelock.FileLock:
+    path = Path(folder).with_name(f".lock-{Path(folder).name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(path)
+
+
 @contextmanager
 def locked(folder: Path | str) -> Iterator[None]:
     """Let one process at a time fill `folder`; others wait, then find it filled.
 
     The lock is the file ``.lock-<folder>`` beside it. The system drops it when the process ends,
-    however it ends. Where there is no ``fcntl`` (Windows) nothing is locked.
+    however it ends.
     """
-    try:
-        import fcntl
-    except ImportError:
+    with _lock(folder):
         yield
+
+
+_HELD: dict[Path, filelock.FileLock] = {}  # until the process ends
+
+
+def hold_lock(folder: Path | str) -> None:
+    """Lock `folder` until this process ends; wait, and say so, while another one holds it."""
+    path = Path(folder).resolve()
+    if path in _HELD:
         return
-    path = Path(folder).with_name(f".lock-{Path(folder).name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    lock = _lock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        print(f"waiting for the process that works on {path.name} ...", flush=True)
+        lock.acquire()
+    _HELD[path] = lock
 
 
 def write_json(path: Path | str, content) -> None:

@@ -4,46 +4,54 @@ A shipped model is a folder ``data/models/<name>`` with ``weights.h5`` (float16)
 (how to build it, and where its figures come from) and ``README.md`` (its model card).
 """
 
+import sys
+import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 
-from utils import runs
-from utils.files import read_json, write_aside, write_json
-from utils.paths import ROOT
+from utils import study
+from utils.files import DataError, read_json, write_aside, write_json
+from utils.paths import ROOT, runs_dir
+from utils.vocabulary import modern
 
 SHIPPED = ROOT / "data" / "models"
 NEEDED = ("age", "gender", "ethnicity")
+_KEPT = (  # of a run's configuration
+    *("run", "model", "label", "tasks", "input_size", "dataset", "protocol", "seed", "split"),
+    *("epochs", "n_train", "data_fingerprint", "image_mode", "flip_tta"),
+)
 
 
 def available(tasks=NEEDED) -> dict[str, Path]:
     """Folders of the models that have all the tasks, by name, shipped ones first.
 
-    Parameters
-    ----------
-    tasks : sequence of str
-        Outputs that a model must have.
+    A broken model is left out with one line.
     """
     found = {}
-    for folder in sorted(SHIPPED.glob("*/")):
-        if (folder / "weights.h5").is_file() and (folder / "model.json").is_file():
+    runs = [folder for folder in study.find_runs() if _network_file(folder).exists()]
+    for folder in [*filter(is_shipped, sorted(SHIPPED.glob("*"))), *runs]:
+        try:
+            _check_file(folder)
+            about = describe(folder)
+        except ValueError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        as_value = {"age"} if about.get("age_loss") == "regression" else set()  # no distribution
+        if set(tasks) <= set(about["tasks"]) - as_value:
             found[folder.name] = folder
-    for folder in runs.find_runs():
-        if (folder / "model.keras").is_file():
-            found[folder.name] = folder
-    return {name: path for name, path in found.items() if set(tasks) <= _outputs(path)}
-
-
-def _outputs(folder: Path) -> set[str]:
-    """Tasks for which a model gives probabilities; an age as one value is none."""
-    about = describe(folder)
-    return set(about["tasks"]) - ({"age"} if about.get("age_loss") == "regression" else set())
+    return found
 
 
 def describe(folder: Path) -> dict:
-    """Configuration of a model: ``model``, ``label``, ``tasks``, ``input_size``, ``dataset`` ..."""
-    folder = Path(folder)
-    return read_json(folder / ("model.json" if is_shipped(folder) else "config.json"))
+    """Configuration of a model under today's names: ``model``, ``tasks``, ``input_size`` ..."""
+    path = Path(folder) / "model.json"
+    about = modern(read_json(path)) if is_shipped(folder) else study.read_config(folder)
+    missing = [name for name in ("model", "tasks", "input_size", "dataset") if name not in about]
+    if missing:
+        raise DataError(f"the configuration in {folder} lacks {missing}; take the folder away")
+    return about
 
 
 def is_shipped(folder: Path) -> bool:
@@ -52,112 +60,91 @@ def is_shipped(folder: Path) -> bool:
 
 
 def age_error(folder: Path, split: str = "test") -> float | None:
-    """Mean absolute error of the age in years, as measured; None if it is not known.
-
-    Parameters
-    ----------
-    folder : Path
-        A shipped model or a run.
-    split : {"train", "val", "test"}
-    """
-    folder = Path(folder)
+    """Mean absolute error of the age in years on a split, as measured; None if not known."""
     if is_shipped(folder):
         return describe(folder).get("age_mae", {}).get(split)
-    if not (folder / "metrics.json").is_file():
-        return None
     wanted = {"task": "age", "metric": "mae", "split": split}
-    for row in read_json(folder / "metrics.json")["rows"]:
-        if wanted.items() <= row.items():
-            return float(row["value"])
-    return None
+    rows = read_json(Path(folder) / "metrics.json")["rows"]
+    return next((float(row["value"]) for row in rows if wanted.items() <= row.items()), None)
 
 
-def load(name: str):
-    """Load a model by its name.
+def folder_of(name: str) -> Path:
+    """Folder of a shipped model or a finished run; a ValueError that lists them if it is none."""
+    for folder in (SHIPPED / name, runs_dir() / name):
+        if is_shipped(folder) or study.is_complete(folder) and _network_file(folder).exists():
+            return folder
+    raise ValueError(
+        f"model {name!r} is not at hand; there are {list(available(())) or 'none'}; train one "
+        "with notebooks/02_finetune_backbone.ipynb or ./run_all.sh smoke"
+    )
 
-    Parameters
-    ----------
-    name : str
-        A name of `available`: a shipped model or a run.
 
-    Returns
-    -------
-    keras.Model
-        Flat, float32, input pixels 0..255; outputs a dict from task to probabilities.
+def load(name: str, input_size: int = 0):
+    """Load a shipped model or a run: flat, float32, input pixels 0..255, a dict of outputs.
 
-    Raises
-    ------
-    ValueError
-        If there is no such model.
+    A shipped one also at another input size (pixels a side). A ValueError says in one line if
+    there is no such model, or if its file is damaged or does not fit its configuration.
     """
-    folders = available(tasks=())
-    if name not in folders:
-        raise ValueError(
-            f"model {name!r} is not at hand; there are {list(folders) or 'none'}; train one with "
-            "notebooks/02_finetune_backbone.ipynb or ./run_all.sh"
-        )
-    folder = folders[name]
-    if (folder / "model.keras").is_file():
-        return runs.load_model(folder)
-    return _load_shipped(folder)
+    folder = folder_of(name)
+    _check_file(folder)
+    return _load_shipped(folder, input_size) if is_shipped(folder) else study.load_model(folder)
 
 
-def _load_shipped(folder: Path):
-    import h5py
+def _network_file(folder: Path) -> Path:
+    return folder / ("weights.h5" if is_shipped(folder) else "model.keras")
 
-    from utils.backbones import build_network
 
-    about = describe(folder)
-    network = build_network(about["model"], about["input_size"], about["tasks"], weights="none")
-    with h5py.File(folder / "weights.h5") as file:
-        arrays = [file[f"{k:04d}"][...].astype("float32") for k in range(len(file))]
+def _check_file(folder: Path) -> None:
+    path = _network_file(folder)  # Keras would call a damaged file "not found"
+    if not (h5py.is_hdf5(path) if is_shipped(folder) else zipfile.is_zipfile(path)):
+        raise DataError(f"{path} is damaged; restore it, or train the run again with notebook 02")
+
+
+def _load_shipped(folder: Path, input_size: int):
+    from utils.backbones.networks import build_network  # starts Keras: not for a list of models
+
+    about, path = describe(folder), _network_file(folder)
+    size = input_size or about["input_size"]
+    network = build_network(about["model"], size, about["tasks"], weights="none")
     try:
+        with h5py.File(path) as file:
+            arrays = [file[f"{k:04d}"][...].astype("float32") for k in range(len(file))]
         network.set_weights(arrays)
-    except ValueError as error:
+    except (ValueError, OSError, KeyError) as error:
         raise ValueError(
-            f"{folder / 'weights.h5'} does not fit {about['model']} with tasks {about['tasks']}: "
+            f"{path} does not fit {about['model']} with tasks {about['tasks']}: "
             f"{str(error).splitlines()[0][:120]}"
         ) from None
     return network
 
 
+def shipped_backbone_weights(model: str) -> list[np.ndarray]:
+    """Weights of a backbone, without heads, from the shipped network that was trained on faces.
+
+    In the order of ``get_weights()`` of the bare backbone, in float32, for any input size.
+    """
+    from utils.backbones.networks import FEATURES, cut  # starts Keras: not for a list of models
+
+    shipped = {describe(f)["model"]: f for f in filter(is_shipped, sorted(SHIPPED.glob("*")))}
+    if model not in shipped:
+        raise ValueError(f"weights='shipped': backbone {model!r}, expected one of {[*shipped]}")
+    return cut(load(shipped[model].name), FEATURES)[0].get_weights()
+
+
 def ship(run: str, name: str, root: Path = SHIPPED) -> Path:
-    """Write a run's network as float16 weights, small enough for git.
+    """Write a complete run's network as float16 weights, small enough for git.
 
     Batch-normalisation statistics stay float32: their variances overflow float16.
-
-    Parameters
-    ----------
-    run : str
-        Name of a complete run.
-    name : str
-        Name of the shipped model.
     """
-    import h5py
-
-    folder = runs.runs_dir() / run
-    network, config = runs.load_model(folder), read_json(folder / "config.json")
-    target = Path(root) / name
+    folder, target = folder_of(run), Path(root) / name
+    network, config = load(run), study.read_config(folder)
     with write_aside(target / "weights.h5") as aside, h5py.File(aside, "w") as file:
         for k, array in enumerate(network.get_weights()):
-            kind = np.float16 if array.ndim > 1 else np.float32
-            options = {"compression": "gzip", "shuffle": True} if array.ndim > 1 else {}
+            matrix = array.ndim > 1
+            options = {"compression": "gzip", "shuffle": True} if matrix else {}
+            kind = np.float16 if matrix else np.float32
             file.create_dataset(f"{k:04d}", data=array.astype(kind), **options)
-    kept = (
-        "run",
-        "model",
-        "label",
-        "tasks",
-        "input_size",
-        "dataset",
-        "protocol",
-        "seed",
-        "split",
-        "epochs",
-        "n_train",
-        "data_fingerprint",
-    )
     errors = {split: age_error(folder, split) for split in ("val", "test")}
-    about = {key: config[key] for key in kept} | {"age_mae": errors}
-    write_json(target / "model.json", about)
+    about = {key: config[key] for key in _KEPT if key in config}
+    write_json(target / "model.json", about | {"age_mae": errors})
     return target

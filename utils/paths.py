@@ -42,3 +42,8 @@ def cache_dir() -> Path:
 def runs_dir() -> Path:
     """Folder of the run folders."""
     return work_dir() / "runs"
+
+
+def splits_dir() -> Path:
+    """Folder of the published splits."""
+    return ROOT / "data" / "splits"

@@ -1,150 +1,317 @@
-"""Score any folder of pictures: ``python -m utils.predict FOLDER --model NAME --out FILE``.
+"""Score pictures with a trained network: a folder of any, or data sets that it never saw.
 
-The output has the columns of every run's ``predictions.parquet``: CSV or parquet by its name.
+``python -m utils.predict FOLDER --model NAME --out FILE [--detect]`` writes one row a face with the
+columns of every run's ``predictions.parquet``, as CSV or parquet by the name.
+``python -m utils.predict --datasets fairface wiki --model NAME`` scores each set twice into
+``reports/study/cross_dataset/``: its pictures as they are, and cut so that the face lies where it
+lay in training.
 """
 
 import argparse
+import functools
+import itertools
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
-from tqdm.auto import tqdm
 
-from utils import models
-from utils.datasets.cleaning import open_rgb
-from utils.datasets.facetable import DataError
-from utils.files import write_aside
+from utils import datasets, faces, models
+from utils.datasets.near_duplicates import assign_groups
+from utils.datasets.pictures import ENDINGS, UNREAD, in_mode, open_rgb
+from utils.datasets.progress import progress_bar
+from utils.files import DataError, write_aside
+from utils.paths import ROOT
+from utils.study import published_split, same_faces, write_predictions
+from utils.training.predicting import predict_average, prediction_columns, without_surplus
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+STUDY = ROOT / "reports" / "study"
 BATCH = 32
+LIMIT = 2000  # faces of a data set
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """Pictures below a folder, by their ending, in the order of their names."""
+class Scorer:
+    """A network, by its name in `utils.models.available`, and faces as its training showed them."""
+
+    def __init__(self, name: str):
+        folder = models.folder_of(name)
+        self.about = {"run": name} | models.describe(folder)
+        self.network = models.load(name)
+        self.size = int(self.network.input_shape[1])  # pixels a side
+
+    def crop(self, picture: Image.Image, face: faces.Face | None = None) -> Image.Image:
+        """A face as training would have shown it; without a face, the picture's central square."""
+        grey48 = self.about["dataset"] == "utkface_csv"
+        mode = "grey48" if grey48 else self.about.get("image_mode", "colour")
+        side = 48 if "48" in mode else self.size
+        if face is None:
+            chip = faces.whole_picture(picture, side)
+        else:
+            frame = faces.frame_of(self.about["dataset"])
+            chip = faces.crop_like_training(picture, face.box, face.landmarks, side, frame)
+        return in_mode(chip, mode).resize((self.size, self.size), Image.Resampling.BILINEAR)
+
+    def outputs(self, crops: Iterable[Image.Image]) -> dict[str, np.ndarray]:
+        """Outputs by task, without surplus ones, averaged over crop and mirror image."""
+        pixels = np.stack([np.asarray(crop) for crop in crops])
+        flip = bool(self.about.get("flip_tta", True))
+        said = predict_average(self.network, pixels, np.arange(len(pixels)), BATCH, flip_tta=flip)
+        return without_surplus(said)
+
+
+def scored(
+    scorer: Scorer, names: Iterable[str], read: Callable, find: Callable, bad: list
+) -> Iterator[pd.DataFrame]:
+    """Predictions of the faces in some pictures, a batch at a time.
+
+    `read` opens a name (a DataError is the reason why it cannot be used), `find` gives a picture's
+    faces (None: the whole picture), `bad` takes name and reason of pictures that gave no face.
+    """
+    found = _crops(scorer, names, read, find, bad)
+    while batch := list(itertools.islice(found, BATCH)):
+        rows, crops = zip(*batch, strict=True)
+        yield pd.concat([pd.DataFrame(rows), prediction_columns(scorer.outputs(crops))], axis=1)
+
+
+def _crops(scorer, names, read, find, bad):
+    for name in names:
+        try:
+            picture = read(name)
+            found = find(picture)
+            if not found:
+                raise DataError("no face found")
+        except DataError as error:
+            bad.append((name, str(error)))
+            continue
+        for number, face in enumerate(found, start=1):
+            label = f"{name}#{number}" if len(found) > 1 else name
+            yield {"image": label, "found": face is not None}, scorer.crop(picture, face)
+
+
+def _whole(picture: Image.Image) -> list[None]:
+    return [None]
+
+
+# ---------------------------------------------------------------- a folder
+
+
+def find_pictures(folder: Path) -> dict[str, Path]:
+    """Pictures below a folder by their ending, in the order of their names; links are followed.
+
+    In a name, bytes that are not UTF-8 are written as ``\\xff``.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name a folder that holds pictures")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    if not found:
+    paths, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [n for n in sorted(folders) if real not in seen and n[0] != "."]
+        paths += [] if real in seen else [Path(place, name) for name in names]
+        seen.add(real)
+    paths = sorted(path for path in paths if path.suffix.lower() in ENDINGS + UNREAD)
+    if not paths:
         raise DataError(f"{folder} holds no picture; expected files ending in {', '.join(ENDINGS)}")
-    return found
+    return {_text(path.relative_to(folder).as_posix()): path for path in paths}
 
 
-def _faces(path: Path, size: int, detect: bool) -> Iterator[tuple[str, np.ndarray]]:
-    """Suffix and pixels [size, size, 3] of each face of a picture."""
-    picture = open_rgb(path, upright=True)
-    if not detect:
-        yield "", np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
-        return
-    from utils import faces
-
-    found = faces.detect(picture)
-    if not found:
-        raise DataError("no face found")
-    for number, face in enumerate(found, start=1):
-        crop = faces.crop_like_training(picture, face.box, face.landmarks, size)
-        yield (f"#{number}" if len(found) > 1 else ""), np.asarray(crop)
+def _text(name) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _score(model, names: list[str], pixels: list[np.ndarray]) -> pd.DataFrame:
-    from utils.training.predicting import predict_average, prediction_columns
+def _open(path: Path) -> Image.Image:
+    if path.suffix.lower() not in ENDINGS:
+        raise DataError(f"{path.suffix} files are not read; save it as JPEG")
+    return open_rgb(path, upright=True)
 
-    outputs = predict_average(model, np.stack(pixels), np.arange(len(pixels)), BATCH)
-    columns = prediction_columns(outputs)
-    unknown = dict.fromkeys(("age", "gender", "ethnicity"))
-    truth = pd.DataFrame({"image": names, "split": "test"} | unknown)
-    return pd.concat([truth.astype({"age": "float32"}), columns], axis=1)
+
+def _folder_parts(paths, model, detect, bad, progress=True) -> Iterator[pd.DataFrame]:
+    scorer = Scorer(model)
+    bar = progress_bar(paths, desc="predict", unit="picture", show=progress)
+    find, unknown = (faces.detect if detect else _whole), dict.fromkeys(("gender", "ethnicity"))
+    for part in scored(scorer, bar, lambda name: _open(paths[name]), find, bad):
+        labels = part[["image"]].assign(split="test", age=np.float32("nan"), **unknown)
+        yield pd.concat([labels, part.drop(columns=["image", "found"])], axis=1)
+    if len(bad) == len(paths):
+        raise DataError(
+            f"none of {len(paths)} pictures gave a face; the first: {': '.join(bad[0])}"
+        )
 
 
 def predict_folder(
     folder: Path | str, model: str, detect: bool = False, progress: bool = True
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predict for every picture below a folder.
+    """Predictions for every picture below a folder, and `image` and `reason` of those left out.
 
-    Parameters
-    ----------
-    folder : Path or str
-    model : str
-        A name of `utils.models.available`.
-    detect : bool
-        Find the faces and crop them as in training; else each picture is taken as a face crop.
-        With several faces in a picture, ``#1``, ``#2`` ... is appended to its name.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    predictions : DataFrame
-        One row a face, true labels missing.
-    unreadable : DataFrame
-        ``image`` and ``reason`` of the pictures that gave no face.
-
-    Raises
-    ------
-    DataError
-        If the folder holds no picture, or no picture gave a face.
+    With `detect` the faces are found and cropped as in training, and ``#1``, ``#2`` ... is appended
+    to the name of a picture with several; else each picture is taken as a face crop.
     """
-    folder = Path(folder)
-    paths = find_pictures(folder)
-    network = models.load(model)
-    size, parts, names, pixels, bad = network.input_shape[1], [], [], [], []
-    for path in tqdm(paths, desc="predict", unit="picture", disable=not progress):
-        name = path.relative_to(folder).as_posix()
+    bad: list = []
+    parts = list(_folder_parts(find_pictures(Path(folder)), model, detect, bad, progress))
+    return pd.concat(parts, ignore_index=True), pd.DataFrame(bad, columns=["image", "reason"])
+
+
+@contextmanager
+def table_file(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Yield a function that adds rows to a file; a place that cannot be written is told at once."""
+    if path.suffix not in (".csv", ".parquet") or path.is_dir():
+        raise DataError(f"--out {_text(path)}: expected the name of a .csv or .parquet file")
+    with ExitStack() as stack:
         try:
-            for suffix, face in _faces(path, size, detect):
-                names.append(name + suffix)
-                pixels.append(face)
-        except DataError as error:
-            bad.append((name, str(error)))
-        if len(names) >= BATCH:
-            parts.append(_score(network, names, pixels))
-            names, pixels = [], []
-    if names:
-        parts.append(_score(network, names, pixels))
-    unreadable = pd.DataFrame(bad, columns=["image", "reason"])
+            file = stack.enter_context(open(stack.enter_context(write_aside(path)), "wb"))
+        except OSError as error:
+            why = error.strerror
+            raise DataError(
+                f"--out {_text(path)} cannot be written ({why}); name another"
+            ) from None
+
+        @functools.cache
+        def parquet(schema):
+            return stack.enter_context(pq.ParquetWriter(file, schema, compression="zstd"))
+
+        def add(part):
+            if path.suffix == ".csv":
+                # A spreadsheet runs a cell that begins so as a formula.
+                inert = part["image"].str.replace(r"^(?=[=+@\t\r-])", "'", regex=True)
+                part = part.assign(image=inert)
+                part.to_csv(file, index=False, header=file.tell() == 0, float_format="%.5g")
+            else:
+                table = pa.Table.from_pandas(part, preserve_index=False)
+                parquet(table.schema).write_table(table)
+
+        yield add
+
+
+# ---------------------------------------------------------------- data sets
+
+
+def other_faces(dataset: str, limit: int = LIMIT, root: Path | None = None) -> datasets.FaceSet:
+    """Test faces of a data set with their groups of near-duplicates.
+
+    All faces of a set without a published split; of either, `limit` at most (0: all).
+    """
+    found, published = datasets.load(dataset, root), published_split(dataset)
+    if published is None:
+        found = assign_groups(found)
+    else:
+        test = published[published["split"] == "test"].set_index("image")["group"]
+        found = found.subset(found.table["image"].isin(test.index))
+        found.table["group"] = found.table["image"].map(test)
+    found.table["split"] = "test"
+    return datasets.limited(found, limit)
+
+
+def set_scores(
+    scorer: Scorer, found: datasets.FaceSet, find: Callable, bad: list, progress: bool = True
+) -> pd.DataFrame:
+    """Predictions for a set, with group, `age_group` (FairFace) and `found` (false: whole)."""
+    table = found.table.set_index("image", drop=False)
+    bar = progress_bar(table["image"], desc=f"score {found.name}", unit="face", show=progress)
+    parts = list(scored(scorer, bar, found.read, find, bad))
     if not parts:
-        raise DataError(
-            f"none of the {len(paths)} pictures in {folder} gave a face; the first: "
-            f"{bad[0][0]}: {bad[0][1]}"
-        )
-    return pd.concat(parts, ignore_index=True), unreadable
+        raise DataError(f"no picture of {found.name} can be read; the first: {': '.join(bad[0])}")
+    rows = pd.concat(parts, ignore_index=True)
+    kept = ["image", "split", "age", "gender", "ethnicity", "group", "age_group"]
+    truth = table.loc[rows["image"], [name for name in kept if name in table]]
+    truth = truth.astype({"age": "float32"}).reset_index(drop=True)
+    return pd.concat([truth, rows.drop(columns="image")], axis=1)
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write CSV or parquet by the ending of the name."""
-    with write_aside(path) as aside:
-        if path.suffix == ".csv":
-            table.to_csv(aside, index=False, float_format="%.5g")
-        else:
-            table.to_parquet(aside, compression="zstd", index=False)
+def cross_dataset(
+    names: list[str], dataset: str, study: Path = STUDY, limit: int = LIMIT, root=None
+) -> Iterator[tuple[Path, list]]:
+    """Score models on a data set that they never saw, with and without training's crop.
+
+    Yields each file written, and names and reasons of the pictures left out.
+    """
+    for name in names:
+        trained_on = models.describe(models.folder_of(name))["dataset"]
+        faces.frame_of(trained_on)  # what cannot work is told before anything is read
+        if same_faces(trained_on) == same_faces(dataset):
+            raise DataError(f"{name} was trained on {dataset}; name a set that it has not seen")
+    found, known = other_faces(dataset, limit, root), {}
+
+    def locate(picture):
+        key = hash(picture.tobytes())
+        if key not in known:  # once for all models
+            known[key] = [faces.locate(picture)]
+        return known[key]
+
+    for scorer in map(Scorer, names):
+        for ending, find in (("", _whole), ("-cropped", locate)):
+            bad: list = []
+            table = set_scores(scorer, found, find, bad)
+            path = Path(study) / "cross_dataset"
+            path /= f"{scorer.about['run']}@{dataset}{ending}.parquet"
+            write_predictions(table if ending else table.drop(columns="found"), path)
+            yield path, bad
+
+
+# ---------------------------------------------------------------- command line
+
+
+def _write_folder(folder: Path, model: str, out: Path, detect: bool) -> int:
+    bad, n, stopped = [], 0, False
+    with table_file(out) as add:
+        paths = find_pictures(folder)
+        try:
+            for part in _folder_parts(paths, model, detect, bad):
+                add(part)
+                n += len(part)
+        except KeyboardInterrupt:
+            if not n:
+                raise
+            stopped = True
+    _list(bad)
+    end = "; stopped before the end, the other pictures are not scored" if stopped else ""
+    print(f"{n} faces in {_text(out)}, {len(bad)} pictures left out{end}")
+    return 130 if stopped else 0
+
+
+def _list(bad: list) -> None:
+    for name, reason in bad:
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+
+
+def _arguments(arguments) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m utils.predict", description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", help="folder that holds pictures")
+    parser.add_argument("--datasets", nargs="+", default=[], help="data sets instead of a folder")
+    parser.add_argument("--model", nargs="+", default=[], help="default: the first model at hand")
+    parser.add_argument("--out", type=Path, help="file ending in .csv or .parquet")
+    parser.add_argument("--detect", action="store_true", help="find and crop the faces first")
+    parser.add_argument("--limit", type=int, default=LIMIT, help="faces of each set, 0 for all")
+    parser.add_argument("--study", type=Path, default=STUDY)
+    asked = parser.parse_args(arguments)
+    if bool(asked.folder) == bool(asked.datasets) or bool(asked.folder) != bool(asked.out):
+        parser.error("expected a folder and --out, or --datasets")
+    return asked
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m utils.predict", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", default="", help="default: the first model at hand")
-    parser.add_argument("--out", type=Path, required=True, help="file ending in .csv or .parquet")
-    parser.add_argument("--detect", action="store_true", help="find and crop the faces first")
-    asked = parser.parse_args(arguments)
+    asked = _arguments(arguments)
     try:
-        if asked.out.suffix not in (".csv", ".parquet"):
-            raise ValueError(
-                f"--out {asked.out} ends in {asked.out.suffix!r}; expected .csv or .parquet"
-            )
-        known = list(models.available(tasks=()))
-        if not known:
-            raise ValueError("no model is at hand; train one: ./run_all.sh smoke")
-        table, bad = predict_folder(asked.folder, asked.model or known[0], asked.detect)
-    except ValueError as error:
+        names = asked.model or list(models.available(tasks=()))[:1]
+        if not names:
+            raise DataError("no model is at hand; train one: ./run_all.sh smoke")
+        if asked.folder:
+            return _write_folder(asked.folder, names[0], asked.out, asked.detect)
+        for dataset in asked.datasets:
+            for path, bad in cross_dataset(names, dataset, asked.study, asked.limit):
+                _list(bad)
+                print(path, flush=True)
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    write_table(table, asked.out)
-    for row in bad.itertuples():
-        print(f"left out: {row.image}: {row.reason}", file=sys.stderr)
-    print(f"{len(table)} faces in {asked.out}, {len(bad)} pictures left out")
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -5,23 +5,11 @@ import math
 from keras import layers
 
 
-def _kernel_uses(layer) -> float:
-    """How often each kernel value of a layer is used for one image."""
-    if isinstance(layer, layers.Dense):
-        return math.prod(layer.output.shape[1:-1]) or 1
-    return math.prod(layer.output.shape[1:-1])
-
-
 def count_flops(network) -> int:
     """Floating-point operations of a forward pass on one image.
 
     Multiply-adds of convolutions and dense layers, counted as two operations each; what is left
     out (normalisation, activations, pooling) is below 2 % for the networks of the study.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Flat and built.
 
     Examples
     --------
@@ -38,5 +26,5 @@ def count_flops(network) -> int:
             kernels = [layer.depthwise_kernel, layer.pointwise_kernel]
             total += sum(math.prod(kernel.shape) for kernel in kernels) * positions
         elif hasattr(layer, "kernel") and layer.kernel is not None:
-            total += math.prod(layer.kernel.shape) * _kernel_uses(layer)
+            total += math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
     return int(2 * total)

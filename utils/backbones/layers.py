@@ -13,10 +13,7 @@ class Preprocess(keras.layers.Layer):
     mode : {"tf", "caffe", "torch", "unit", "none"}
         ``tf``: -1..1. ``caffe``: BGR minus the ImageNet mean. ``torch``: 0..1, then minus mean,
         over standard deviation. ``unit``: 0..1. ``none``: 0..255, for networks that do it.
-
-    Notes
-    -----
-    Always computes in float32: bfloat16 cannot tell pixel 254 from 255.
+        Always in float32: bfloat16 cannot tell pixel 254 from 255.
     """
 
     def __init__(self, mode: str, **kwargs):
@@ -64,10 +61,6 @@ class OrdinalYears(keras.layers.Layer):
         stays = ops.concatenate([ops.log_sigmoid(-logits), none], axis=-1)
         return ops.exp(reached + stays)
 
-    def compute_output_shape(self, shape):
-        """One year more than logits."""
-        return (*shape[:-1], shape[-1] + 1)
-
 
 @keras.saving.register_keras_serializable("faces")
 class Augment(keras.layers.Layer):
@@ -77,10 +70,8 @@ class Augment(keras.layers.Layer):
 
     Parameters
     ----------
-    shift : float
-        Largest shift as a share of the side.
-    zoom : float
-        Largest relative change of scale.
+    shift, zoom : float
+        Largest shift as a share of the side, and largest relative change of scale.
     rotation : float
         Largest rotation in degrees.
     light : float
@@ -94,18 +85,12 @@ class Augment(keras.layers.Layer):
         self, shift=0.06, zoom=0.1, rotation=8.0, light=0.2, flip=True, seed=129, **kwargs
     ):
         super().__init__(**(kwargs | {"dtype": "float32"}))
-        self.settings = {
-            "shift": shift,
-            "zoom": zoom,
-            "rotation": rotation,
-            "light": light,
-            "flip": flip,
-            "seed": seed,
-        }
-        self.generator = keras.random.SeedGenerator(seed)
+        self.settings = {"shift": shift, "zoom": zoom, "rotation": rotation}
+        self.settings |= {"light": light, "flip": flip, "seed": seed}
+        self.seed_generator = keras.random.SeedGenerator(seed)
 
     def _uniform(self, n, most):
-        return keras.random.uniform((n,), -most, most, seed=self.generator)
+        return keras.random.uniform((n,), -most, most, seed=self.seed_generator)
 
     def _transforms(self, n, side):
         """Rows of the eight numbers of `ops.image.affine_transform`, about the centre."""

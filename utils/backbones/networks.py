@@ -1,21 +1,25 @@
-"""From a registry entry to a flat network with one softmax head a task."""
+"""From a registry entry to a flat network with one softmax head a task.
+
+Notebook 02 writes the same network out, layer by layer; a test holds the two together.
+"""
+
+from pathlib import Path
 
 import keras
+import numpy as np
 from keras import layers
 
 from utils.backbones import registry
 from utils.backbones.layers import OrdinalYears, Preprocess
-from utils.datasets.facetable import AGE_BINS, ETHNICITIES, GENDERS, MAX_AGE
+from utils.paths import weights_dir
+from utils.vocabulary import OUTPUTS, TASKS
 
-TASKS = {
-    "age": MAX_AGE + 1,
-    "age_bin": len(AGE_BINS),
-    "gender": len(GENDERS),
-    "ethnicity": len(ETHNICITIES),
-}
-FEATURES = "features"  # the layer whose output the `head` protocol caches
-AGE_HEADS = ("distribution", "ordinal", "regression")
-_FRESH = {*TASKS, "hidden", "age_hazards", "age_unit", "age_value"}  # layers without ImageNet
+FEATURES = "features"  # the layer whose output a linear probe caches
+FRESH = {*TASKS, "hidden", "age_hazards", "age_unit", "age_value"}  # layers without ImageNet
+# Keras' .99 (ResNet50) and .999 (MobileNetV2) outlast a short fine-tune: evaluation would still
+# normalise as for ImageNet.
+MOMENTUM = 0.9
+DROPOUT = 0.3  # share of features dropped in training
 
 
 def check_tasks(tasks) -> tuple[str, ...]:
@@ -27,47 +31,47 @@ def check_tasks(tasks) -> tuple[str, ...]:
     return tasks
 
 
-def _head(x, task: str, age_head: str, width: int):
-    """Name and tensor of one output; in float32 under mixed precision too."""
+def head(x, task: str, age_head: str = "distribution", width: int = 0):
+    """Name and tensor of one output of features `x`; in float32 under mixed precision too.
+
+    Parameters
+    ----------
+    age_head : {"distribution", "class", "ordinal", "regression"}
+        A softmax over years (the first two), a chain of thresholds (`OrdinalYears`), or one value
+        in years, whose output is called ``age_value``.
+    width : int
+        Outputs of a softmax at least; those beyond a task's classes have no meaning.
+    """
     if task == "age" and age_head == "ordinal":
         # Starts as a chain that lasts for decades: at 0.5 a year nobody would get old.
         start = keras.initializers.Constant(4.0)
         chain = layers.Dense(
-            TASKS[task] - 1, dtype="float32", bias_initializer=start, name="age_hazards"
+            OUTPUTS[task] - 1, dtype="float32", bias_initializer=start, name="age_hazards"
         )
         return task, OrdinalYears(name=task)(chain(x))
     if task == "age" and age_head == "regression":
         unit = layers.Dense(1, dtype="float32", name="age_unit")(x)
         # Years about a plausible mean and spread, so that small weights suffice.
         return "age_value", layers.Rescaling(20.0, 35.0, dtype="float32", name="age_value")(unit)
-    classes = max(TASKS[task], width)
+    classes = max(OUTPUTS[task], width)
     return task, layers.Dense(classes, activation="softmax", dtype="float32", name=task)(x)
 
 
-def _heads(features, entry, tasks, dropout, seed, age_head, width):
+def before_heads(features, entry, seed: int, dropout: float = DROPOUT):
+    """Dropout, after a dense layer where the backbone's own dense layers are left out."""
     x = features
     if entry.hidden:
         x = layers.Dropout(dropout, seed=seed, name="dropout_features")(x)
         x = layers.Dense(entry.hidden, activation="relu", name="hidden")(x)
-    x = layers.Dropout(dropout, seed=seed + 1, name="dropout")(x)
-    return dict(_head(x, task, age_head, width) for task in tasks)
-
-
-def _set_momentum(network: keras.Model, momentum: float) -> None:
-    # Keras' .99 (ResNet50) and .999 (MobileNetV2) outlast a short fine-tune: evaluation would
-    # still normalise as for ImageNet.
-    for layer in network.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = momentum
+    return layers.Dropout(dropout, seed=seed + 1, name="dropout")(x)
 
 
 def build_network(
     name: str,
     input_size: int,
-    tasks=tuple(TASKS),
-    weights: str = "imagenet",
-    dropout: float = 0.3,
-    momentum: float = 0.9,
+    tasks=TASKS,
+    weights: str | list[np.ndarray] = "imagenet",
+    dropout: float = DROPOUT,
     seed: int = 129,
     age_head: str = "distribution",
     head_width: int = 0,
@@ -76,76 +80,92 @@ def build_network(
 
     Parameters
     ----------
-    name : str
-        A name of `utils.backbones.registry.BACKBONES`.
-    input_size : int
-        Pixels a side.
-    tasks : sequence of {"age", "age_bin", "gender", "ethnicity"}
-        One softmax head each: 117 years, 5 bins, 2, 5.
-    weights : {"imagenet", "none"}
-        Pretrained or random.
-    dropout : float
-        Share of features dropped in training.
-    momentum : float
-        Of all batch normalisations.
-    seed : int
-        Initialisation and dropout.
-    age_head : {"distribution", "ordinal", "regression"}
-        A softmax over years, a chain of thresholds (see `OrdinalYears`), or one value in years,
-        whose output is called ``age_value``.
-    head_width : int
-        Outputs of every softmax at least; those beyond a task's classes have no meaning.
+    weights : {"imagenet", "none"} or list of arrays
+        Of the backbone `name`; ``none``: random. For the rest see `before_heads` and `head`.
 
     Returns
     -------
     keras.Model
         Input [n, size, size, 3] with pixels 0..255; output a dict from task to probabilities.
         The pooled vector is the output of the layer ``features``.
-
-    Examples
-    --------
-    >>> network = build_network("mobilenetv2", 64, ["gender"], weights="none")
-    >>> network.output["gender"].shape
-    (None, 2)
     """
     entry, tasks = registry.get(name), check_tasks(tasks)
-    if weights not in ("imagenet", "none"):
+    if isinstance(weights, str) and weights not in ("imagenet", "none"):
         raise ValueError(f"weights {weights!r} are unknown; expected 'imagenet' or 'none'")
     keras.utils.set_random_seed(seed)
     images = keras.Input((input_size, input_size, 3), name="image")
     maps = entry.build(Preprocess(entry.preprocessing, name="preprocess")(images))
     pool = layers.GlobalAveragePooling2D if entry.pooling == "avg" else layers.Flatten
-    features = pool(name=FEATURES)(maps)
-    if age_head not in AGE_HEADS:
-        raise ValueError(f"age_head {age_head!r} is unknown; expected one of {AGE_HEADS}")
-    heads = _heads(features, entry, tasks, dropout, seed, age_head, head_width)
+    x = before_heads(pool(name=FEATURES)(maps), entry, seed, dropout)
+    heads = dict(head(x, task, age_head, head_width) for task in tasks)
     network = keras.Model(images, heads, name=name)
-    if weights == "imagenet":
-        _copy_imagenet(entry, input_size, network)
-    _set_momentum(network, momentum)
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = MOMENTUM
+    if not isinstance(weights, str) or weights == "imagenet":
+        copy_backbone(network, imagenet_weights(name) if isinstance(weights, str) else weights)
     return network
 
 
-def _copy_imagenet(entry, input_size: int, network: keras.Model) -> None:
-    # Weight files name layers by counters, so they are read into a bare copy first.
-    bare_input = keras.Input((input_size, input_size, 3))
-    bare = keras.Model(bare_input, entry.build(bare_input), name=entry.name)
-    registry.load_imagenet(entry, bare)
-    values = bare.get_weights()
-    own = [layer for layer in network.layers if layer.name not in _FRESH]
+def _weights_file(stem: str) -> Path | None:
+    """File in ``FACES_WEIGHTS_DIR`` whose name begins with `stem`, or None without that folder."""
+    folder = weights_dir()
+    if folder is None:
+        return None
+    found = sorted([*folder.glob(f"{stem}*.weights.h5"), *folder.glob(f"{stem}*.pth")])
+    if not found:
+        present = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else "no folder"
+        raise FileNotFoundError(
+            f"FACES_WEIGHTS_DIR={folder} has no {stem}*.weights.h5; it holds {present}; "
+            "add the file, or unset FACES_WEIGHTS_DIR to download ImageNet weights"
+        )
+    return found[0]
+
+
+def imagenet_weights(name: str) -> list[np.ndarray]:
+    """ImageNet weights of a backbone without heads, from ``FACES_WEIGHTS_DIR`` or by download.
+
+    They come in the order of the layers of ``Backbone.build`` and fit every input size.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder lacks the file, or the file is of another network.
+    """
+    entry = registry.get(name)
+    path = _weights_file(entry.weights_stem or name)
+    if entry.own_module:
+        return entry.own_module.imagenet_weights(path)
+    if path is None:
+        return entry.construct(weights="imagenet").get_weights()
+    bare = entry.construct(weights=None, input_tensor=keras.Input((224, 224, 3)))
+    try:
+        bare.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        first = str(error).strip().splitlines()[0][:160]
+        raise ValueError(
+            f"{path.name} does not hold the weights of {name} ({first}); "
+            "check that the file belongs to this backbone and is complete"
+        ) from None
+    return bare.get_weights()
+
+
+def copy_backbone(network: keras.Model, arrays: list[np.ndarray]) -> None:
+    """Give a network's backbone the weights of one without heads; the heads stay as they are."""
+    own = [layer for layer in network.layers if layer.name not in FRESH]
     variables = [variable for layer in own for variable in layer.weights]
-    for variable, value in zip(variables, values, strict=True):
+    shapes = [tuple(variable.shape) for variable in variables]
+    if shapes != [array.shape for array in arrays]:
+        raise ValueError(
+            f"{len(arrays)} arrays do not fit the {len(variables)} of {network.name}'s backbone; "
+            "expected the weights of the same backbone without its top"
+        )
+    for variable, value in zip(variables, arrays, strict=True):
         variable.assign(value)
 
 
 def cut(network: keras.Model, boundary: str) -> tuple[keras.Model, keras.Model]:
-    """Cut a flat network in two that share its layers.
-
-    Parameters
-    ----------
-    network : keras.Model
-    boundary : str
-        Name of the layer whose output is the seam; every path must pass through it.
+    """Cut a flat network at the output of a layer that every path passes, in two that share it.
 
     Returns
     -------
@@ -160,3 +180,23 @@ def cut(network: keras.Model, boundary: str) -> tuple[keras.Model, keras.Model]:
             f"{network.name} has no layer {boundary!r}; its last layers are {names}"
         ) from None
     return keras.Model(network.input, seam), keras.Model(seam, network.output)
+
+
+def float32_copy(network: keras.Model) -> keras.Model:
+    """The same network with every layer in float32: Grad-CAM and CPUs want no bfloat16 layers."""
+    if all(layer.dtype_policy.name == "float32" for layer in network.layers):
+        return network
+    copy = keras.Model.from_config(_in_float32(network.get_config()))
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _in_float32(config):
+    """A configuration in which every precision policy is float32."""
+    if isinstance(config, list | tuple):
+        return type(config)(_in_float32(one) for one in config)
+    if isinstance(config, dict) and config.get("class_name") == "DTypePolicy":
+        return config | {"config": {"name": "float32"}}
+    if isinstance(config, dict):
+        return {name: _in_float32(one) for name, one in config.items()}
+    return config

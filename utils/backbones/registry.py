@@ -1,13 +1,11 @@
-"""Which networks does the study compare? One entry each; adding a backbone is adding an entry."""
+"""Which networks does the study compare? One entry each; adding a backbone is adding an entry.
 
-from collections.abc import Callable
+Needs no Keras: who only wants a label does not wait for it.
+"""
+
+import importlib
+import inspect
 from dataclasses import dataclass
-
-import keras
-from keras import applications
-
-from utils.backbones import weights
-from utils.backbones.alexnet import alexnet_convolutions
 
 
 @dataclass(frozen=True)
@@ -18,128 +16,124 @@ class Backbone:
     ----------
     name, label : str
         Identifier and the name that figures show.
-    build : callable
-        From an image tensor to the last feature map [n, h, w, c], all layers flat.
+    source : str
+        A network of ``keras.applications``, such as ``MobileNetV2``; or a module that has
+        ``build(images)`` and ``imagenet_weights(path)``, such as ``utils.backbones.alexnet``.
     preprocessing : str
         Mode of `utils.backbones.layers.Preprocess`.
     last_conv : str
         Layer that Grad-CAM explains: the last one with a spatial feature map.
     freeze_from : str
-        Layer whose output the ``partial`` protocol caches; layers after it are trained.
-    weights_stem : str
-        Beginning of the weights' file name in ``FACES_WEIGHTS_DIR``.
-    download : callable
-        Returns the list of ImageNet weight arrays on a machine with a network.
-    pooling : {"avg", "flatten"}
-        How the feature map becomes a vector.
-    hidden : int
-        Width of a fresh dense layer before the heads; 0 for none.
+        Layer whose output the protocol ``partial`` caches; the layers after it are trained.
     learning_rate : float
         Peak rate for full fine-tuning at batch 64.
-    default : bool
-        Part of the study unless backbones are named.
+    weights_stem : str
+        Beginning of the weights' file name in ``FACES_WEIGHTS_DIR``; by default the name.
+    pooling, hidden : {"avg", "flatten"}, int
+        How the feature map becomes a vector; width of a fresh dense layer after it, or 0.
+    bfloat16_on_cpu, default : bool
+        Whether a CPU with bfloat16 trains it faster so; whether the study compares it.
     note : str
         Said beside every result.
     """
 
     name: str
     label: str
-    build: Callable
+    source: str
     preprocessing: str
     last_conv: str
     freeze_from: str
-    weights_stem: str
-    download: Callable
+    learning_rate: float = 5e-4
+    weights_stem: str = ""
     pooling: str = "avg"
     hidden: int = 0
-    learning_rate: float = 1e-3
+    bfloat16_on_cpu: bool = False
     default: bool = True
     note: str = ""
 
+    @property
+    def own_module(self):
+        """The module that builds the network, or None if ``keras.applications`` does."""
+        return importlib.import_module(self.source) if "." in self.source else None
 
-def _from_keras(constructor, **options) -> dict:
-    """`build` and `download` of a network that `keras.applications` has."""
+    def build(self, images):
+        """From an image tensor to the last feature map [n, h, w, c], all layers flat."""
+        if self.own_module:
+            return self.own_module.build(images)
+        return self.construct(weights=None, input_tensor=images).output
 
-    def build(images):
-        return constructor(include_top=False, weights=None, input_tensor=images, **options).output
+    def construct(self, **arguments):
+        """The network of ``keras.applications`` without its top."""
+        from keras import applications  # here: a look into the registry must not start Keras
 
-    def download():
-        return constructor(include_top=False, weights="imagenet", **options).get_weights()
-
-    return {"build": build, "download": download}
-
-
-def _download_alexnet():
-    path = keras.utils.get_file("alexnet-owt-7be5be79.pth", weights.ALEXNET_URL)
-    return weights.alexnet_kernels(path)
+        constructor = getattr(applications, self.source)
+        if "include_preprocessing" in inspect.signature(constructor).parameters:
+            arguments["include_preprocessing"] = False  # `Preprocess` does it, in float32
+        return constructor(include_top=False, **arguments)
 
 
 _ENTRIES = [
     Backbone(
-        "alexnet",
-        "AlexNet",
-        alexnet_convolutions,
-        "torch",
-        "conv5",
-        "pool2",
-        "alexnet",
-        _download_alexnet,
+        name="alexnet",
+        label="AlexNet",
+        source="utils.backbones.alexnet",
+        preprocessing="torch",
+        last_conv="conv5",
+        freeze_from="pool2",
+        learning_rate=2e-4,
         pooling="flatten",
         hidden=1024,
-        learning_rate=2e-4,
+        bfloat16_on_cpu=True,
         note="dense layers are fresh: only the convolutions carry ImageNet weights",
     ),
     Backbone(
-        "vgg19",
-        "VGG-19",
+        name="vgg19",
+        label="VGG-19",
+        source="VGG19",
         preprocessing="caffe",
         last_conv="block5_conv4",
         freeze_from="block4_pool",
-        weights_stem="vgg19",
         learning_rate=1e-4,
-        **_from_keras(applications.VGG19),
+        bfloat16_on_cpu=True,
     ),
     Backbone(
-        "mobilenetv2",
-        "MobileNetV2",
+        name="mobilenetv2",
+        label="MobileNetV2",
+        source="MobileNetV2",
         preprocessing="tf",
         last_conv="out_relu",
         freeze_from="block_12_add",
-        weights_stem="mobilenet_v2",
         learning_rate=1e-3,
-        **_from_keras(applications.MobileNetV2),
+        weights_stem="mobilenet_v2",
     ),
     Backbone(
-        "resnet50",
-        "ResNet50",
+        name="resnet50",
+        label="ResNet50",
+        source="ResNet50",
         preprocessing="caffe",
         last_conv="conv5_block3_out",
         freeze_from="conv4_block6_out",
-        weights_stem="resnet50",
-        learning_rate=5e-4,
-        **_from_keras(applications.ResNet50),
+        bfloat16_on_cpu=True,
     ),
     Backbone(
-        "convnext_tiny",
-        "ConvNeXt-Tiny",
+        name="convnext_tiny",
+        label="ConvNeXt-Tiny",
+        source="ConvNeXtTiny",
         preprocessing="torch",
-        default=False,
         last_conv="convnext_tiny_stage_3_block_2_identity",
-        learning_rate=2e-4,
         freeze_from="convnext_tiny_downsampling_block_2",
-        weights_stem="convnext_tiny",
-        **_from_keras(applications.ConvNeXtTiny, include_preprocessing=False),
+        learning_rate=2e-4,
+        default=False,
     ),
     Backbone(
-        "efficientnetv2b0",
-        "EfficientNetV2-B0",
-        preprocessing="tf",
-        default=False,
+        name="efficientnetv2b0",
+        label="EfficientNetV2-B0",
+        source="EfficientNetV2B0",
+        preprocessing="torch",
         last_conv="top_activation",
         freeze_from="block5e_add",
         weights_stem="efficientnetv2-b0",
-        learning_rate=5e-4,
-        **_from_keras(applications.EfficientNetV2B0, include_preprocessing=False),
+        default=False,
     ),
 ]
 
@@ -157,21 +151,3 @@ def get(name: str) -> Backbone:
     if name not in BACKBONES:
         raise ValueError(f"backbone {name!r} is unknown; expected one of {list(BACKBONES)}")
     return BACKBONES[name]
-
-
-def load_imagenet(backbone: Backbone, network: keras.Model) -> None:
-    """Give a bare backbone its ImageNet weights, from ``FACES_WEIGHTS_DIR`` or by download.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the folder lacks the file, or the file is of another network.
-    """
-    path = weights.weights_file(backbone.weights_stem)
-    if path is None:
-        arrays = backbone.download()
-    elif path.suffix == ".pth":
-        arrays = weights.alexnet_kernels(path)
-    else:
-        return weights.load_into(network, path)
-    network.set_weights(arrays)

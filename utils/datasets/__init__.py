@@ -1,4 +1,4 @@
-"""What do we know about each face? Loaders, duplicates, splits and the image cache.
+"""What do we know about each face? Loaders, near-duplicates, splits and the image store.
 
 >>> faces = load("synthetic", n=40)
 >>> len(faces), sorted(faces.table["gender"].unique())
@@ -13,11 +13,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils.datasets.facetable import DataError, FaceSet
-from utils.datasets.splits import assign_splits, check_no_leak, published_split
+from utils.datasets.near_duplicates import assign_groups
+from utils.datasets.pictures import open_rgb
+from utils.datasets.splits import assign_splits, check_no_leak, check_sizes, published_sides
+from utils.datasets.store import load_stored
+from utils.datasets.table import FaceSet, new_table
+from utils.files import DataError
+from utils.paths import data_dir
 
 # A loader is a function (root, **options) -> FaceSet, or "module:function", imported on use so that
-# evaluation needs no image library.
+# a study without WIKI needs no reader of MATLAB's files.
 LOADERS = {
     "utkface": "utils.datasets.utkface:load_utkface",
     "utkface_csv": "utils.datasets.utkface_csv:load_utkface_csv",
@@ -29,21 +34,16 @@ LOADERS = {
 
 @dataclass
 class Prepared:
-    """Faces with groups and splits, and their pictures row by row.
+    """Faces with groups and splits, and their pictures row by row: uint8 [n, size, size, 3].
 
-    Attributes
-    ----------
-    faces : FaceSet
-    images : uint8 array [n, size, size, 3]
-    fingerprint : str
-        Changes whenever a face, a label, a group or a side of the split changes.
-    pictures : str
-        Changes whenever a picture or their order changes, whatever the labels and the split.
+    `digest` changes whenever a face, a label, a group, a side of the split or the image mode
+    changes. `pictures` changes whenever a pixel or the order of the pictures changes, whatever
+    names, labels and split are: the key of what is computed from pixels alone.
     """
 
     faces: FaceSet
     images: np.ndarray
-    fingerprint: str
+    digest: str
     pictures: str
 
     @property
@@ -56,15 +56,15 @@ class Prepared:
         return np.flatnonzero(self.table["split"] == split)
 
 
-def load(name: str, root: Path | None = None, **options) -> FaceSet:
-    """Load a data set by its name.
+def load(name: str, root: Path | str | None = None, **options) -> FaceSet:
+    """Load one of ``LOADERS`` by its name; a DataError if its files are not there, or hold no face.
 
-    Raises
-    ------
-    ValueError
-        If there is no loader of that name.
-    DataError
-        If the files are not there, or hold no face.
+    Parameters
+    ----------
+    root : Path or str, optional
+        Holds the set, packed or not, or is the set; by default ``FACES_DATA_DIR`` or ``data/raw``.
+    **options
+        Passed to the loader.
     """
     if name not in LOADERS:
         raise ValueError(f"data set {name!r} is unknown; expected one of {sorted(LOADERS)}")
@@ -72,28 +72,45 @@ def load(name: str, root: Path | None = None, **options) -> FaceSet:
     if isinstance(loader, str):
         module, function = loader.split(":")
         loader = getattr(importlib.import_module(module), function)
-    return loader(root, **options)
+    try:
+        return loader(Path(root) if root else data_dir(), **options)
+    except OSError as error:
+        raise DataError(f"{name} cannot be loaded: {error}") from None
+
+
+def is_there(name: str, folder: Path | str | None = None) -> bool:
+    """Whether a data set can be loaded (`load`): the one opinion on it, by its content."""
+    try:
+        return len(load(name, folder)) > 0
+    except DataError:
+        return False
 
 
 def limited(faces: FaceSet, limit: int) -> FaceSet:
-    """A fixed random choice of `limit` whole groups, the same whatever the row order."""
+    """A fixed random choice of whole groups, the same whatever the row order.
+
+    As many groups as bring the number of faces closest to `limit`; 0 for all.
+    """
     if not 0 < limit < len(faces):
         return faces
-    order = faces.table["group"].map(lambda g: hashlib.blake2b(g.encode()).hexdigest())
-    first = order.sort_values(kind="stable").index[:limit]
-    return faces.subset(faces.table.index.isin(first))
+    sizes = faces.table.groupby("group").size()
+    order = sorted(sizes.index, key=lambda g: hashlib.blake2b(g.encode()).hexdigest())
+    totals = sizes[order].cumsum()
+    chosen = order[: int(np.argmin(np.abs(totals.to_numpy() - limit))) + 1]
+    return faces.subset(faces.table["group"].isin(chosen))
 
 
 def with_splits(
     faces: FaceSet, split: str = "group", seed: int = 129, limit: int = 0, progress: bool = True
 ) -> FaceSet:
-    """Find duplicate groups and assign train, val and test."""
-    from utils.datasets.duplicates import assign_groups
+    """Find near-duplicates and assign train, val and test (and ``excluded``).
 
-    faces = limited(assign_groups(faces, progress=progress), limit)
-    published = published_split(faces.name) if seed == 129 else None
+    For seed 129 the published split of the data set, where there is one, decides first.
+    """
+    found = faces if faces.grouped else assign_groups(faces, progress=progress)
+    faces = limited(found, limit)
     table = faces.table.copy()
-    table["split"] = assign_splits(table, seed, split, published)
+    table["split"] = assign_splits(table, seed, split, published_sides(faces.name, seed))
     if split == "group":
         check_no_leak(table)
     return replace(faces, table=table)
@@ -105,47 +122,37 @@ def prepare(
     split: str = "group",
     seed: int = 129,
     limit: int = 0,
-    root: Path | None = None,
+    root: Path | str | None = None,
     progress: bool = True,
-    look: str = "colour",
+    image_mode: str = "colour",
     **options,
 ) -> Prepared:
     """Load, group, split and decode a data set.
 
     Parameters
     ----------
-    name : str
-        One of ``LOADERS``.
-    size : int
-        Pixels of the square pictures.
-    split : {"group", "naive"}
-        See `utils.datasets.splits.assign_splits`.
-    seed : int
-        Seed of the split.
+    name, root, options
+        As for `load`.
+    size, image_mode
+        Pixels of the square pictures, and their mode: see `utils.datasets.pictures.in_mode`.
+    split, seed
+        ``group`` or ``random``, and its seed: see `utils.datasets.splits.assign_splits`.
     limit : int
-        Use only that many faces, chosen by a hash of their names; 0 for all.
-    look : {"colour", "grey", "colour48", "grey48"}
-        See `utils.datasets.imagecache.look_of`.
-    **options
-        Passed to the loader.
+        Use only about that many faces, in whole groups (`limited`); 0 for all.
+
+    Raises
+    ------
+    DataError
+        As `load`, and if there are too few faces for train, val and test.
     """
-    faces = load(name, root, **options)
-    from utils.datasets.imagecache import load_images
-
-    # All pictures are decoded, also under a limit: the cache serves every later run.
-    decoded, images = load_images(faces, size, progress=progress, look=look)
-    chosen = with_splits(decoded, split, seed, limit, progress)
-    rows = pd.Index(decoded.table["image"]).get_indexer(chosen.table["image"])
-    if len(rows) != len(decoded) or (rows != np.arange(len(rows))).any():
-        images = images[rows]
-    suffix = "" if look == "colour" else look
-    table = chosen.table.to_csv(index=False) + suffix
-    pictures = "\n".join([name, str(root), str(options), suffix, *chosen.table["image"]])
-    return Prepared(chosen, images, *map(_digest, (table, pictures)))
+    faces = with_splits(load(name, root, **options), split, seed, limit, progress)
+    check_sizes(faces.table, name)
+    stored = load_stored(faces, size, progress=progress, image_mode=image_mode)
+    table = stored.faces.table.assign(file=stored.digests["file"])
+    digest = hashlib.sha256((table.to_csv(index=False) + image_mode).encode())
+    pixels = hashlib.sha256("\n".join(stored.digests["pixels"]).encode())
+    return Prepared(stored.faces, stored.images, digest.hexdigest()[:16], pixels.hexdigest()[:16])
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-__all__ = ["LOADERS", "DataError", "FaceSet", "Prepared", "load", "prepare", "with_splits"]
+__all__ = ["LOADERS", "DataError", "FaceSet", "Prepared", "is_there", "limited", "load"]
+__all__ += ["new_table", "open_rgb", "prepare", "with_splits"]

@@ -9,29 +9,21 @@ import sys
 from pathlib import Path
 
 from utils.datasets import LOADERS, load
-from utils.datasets.facetable import DataError, FaceSet
 from utils.datasets.fetch import SOURCES, fetch
+from utils.datasets.table import FaceSet
+from utils.files import DataError
 from utils.paths import data_dir
 
 
 def describe(faces: FaceSet) -> str:
-    """Say what a data set holds: counts after each step and reasons of exclusion.
-
-    Examples
-    --------
-    >>> from utils.datasets.synthetic import load_synthetic
-    >>> print(describe(load_synthetic(n=20)).splitlines()[0])
-    synthetic    20 faces
-    """
+    """Say what a data set holds: counts after each step and reasons of exclusion."""
     place = f" in {faces.root}" if faces.root else ""
     lines = [f"{faces.name:<12} {len(faces):,} faces{place}"]
     lines += [f"    {step.faces:>8,}  {step.step}" for step in faces.steps.itertuples()]
     reasons = faces.exclusions["reason"].value_counts()
     lines += [f"    {count:>8,}  left out: {reason}" for reason, count in reasons.head(8).items()]
-    if len(reasons) > 8:
-        lines.append(
-            f"    {int(reasons.iloc[8:].sum()):>8,}  left out for {len(reasons) - 8} other reasons"
-        )
+    rest = int(reasons.iloc[8:].sum())
+    lines += [f"    {rest:>8,}  left out for other reasons"] if rest else []
     return "\n".join([*lines, f"    {faces.terms}"])
 
 
@@ -39,35 +31,28 @@ def check_all(root: Path) -> int:
     """Print what is found of each set under `root`; return how many were found."""
     print(f"looking in {root}")
     found = 0
-    for name in LOADERS:
-        if name == "synthetic":  # drawn, not found
-            continue
+    for name in [one for one in LOADERS if one != "synthetic"]:  # drawn, not found
         try:
             print(describe(load(name, root)))
             found += 1
         except DataError as error:
             print(f"{name:<12} -\n    {error}")
     if not found:
-        print(
-            "no real faces: `python -m utils.datasets fetch utkface` gets some; "
-            "the synthetic ones are always there"
-        )
+        print("no real faces: `python -m utils.datasets fetch utkface` gets some")
     return found
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.datasets",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    kind = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser("python -m utils.datasets", None, __doc__, **kind)
     verbs = parser.add_subparsers(dest="verb", required=True)
+    default = "folder (default: FACES_DATA_DIR or data/raw)"
     get = verbs.add_parser("fetch", help="download a data set and check it")
     get.add_argument("name", choices=sorted(SOURCES))
-    get.add_argument("--to", type=Path, help="folder (default: FACES_DATA_DIR or data/raw)")
+    get.add_argument("--to", type=Path, help=default)
     get.add_argument("--force", action="store_true", help="get it again")
     look = verbs.add_parser("check", help="list what is found, with counts")
-    look.add_argument("--root", type=Path, help="folder (default: FACES_DATA_DIR or data/raw)")
+    look.add_argument("--root", type=Path, help=default)
     return parser
 
 

@@ -6,68 +6,46 @@ import os
 import re
 import shutil
 import tarfile
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import NamedTuple
 
-from tqdm.auto import tqdm
-
-from utils.datasets.facetable import DataError
-from utils.files import write_aside
+from utils.datasets.pictures import ENDINGS, UNREAD
+from utils.datasets.progress import progress_bar
+from utils.files import DataError, locked, write_aside
 from utils.paths import cache_dir
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-IMAGES = (".jpg", ".jpeg", ".png")
+ARCHIVES = (".tar.gz", ".zip", ".tar", ".tgz")
+_HIDDEN = (".", "__MACOSX")  # as .ipynb_checkpoints, or what macOS leaves in archives
 _SPARE = 200_000_000  # bytes that stay free on the disk
 # RuntimeError is what zipfile raises for a password or an unknown compression.
 _DAMAGED = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    EOFError,
-    RuntimeError,
+    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError),
+    *(RuntimeError, NotImplementedError),
 )
-_PART = re.compile(r"\d+|train|val|test")  # folders that are a part of the data, not a wrapper
-# One open archive as (name inside, content, share of the archive read so far).
-Members = Iterator[tuple[str, IO[bytes], float]]
+# Folders that are a part of the data, not a wrapper.
+_PART = re.compile(r"\d+|train|val|test|(crop_)?part_?\d+", re.IGNORECASE)
+
+
+class Listing(NamedTuple):
+    """Pictures below a folder: file by relative name, and (name, reason) of those not read."""
+
+    paths: dict[str, Path]
+    left_out: list[tuple[str, str]]
 
 
 def find_source(root: Path | str, names: Sequence[str], what: str) -> Path:
-    """Find a data set under `root` by any of its names.
+    """Find a data set under `root` by any of its `names`, the preferred one first.
 
-    A name stands for a folder, a file, or an archive of that name (.zip, .tar, .tar.gz, .tgz);
-    upper and lower case are the same. An archive is unpacked once into the cache. A folder
-    that only wraps another (``UTKFace/UTKFace``) is opened.
+    A name stands for a folder, a file, or an archive of that name (.zip, .tar, .tar.gz, .tgz), in
+    upper or lower case. `root` may also be the data set itself. An archive is unpacked once into
+    the cache; a folder that only wraps another (``UTKFace/UTKFace``) is opened.
 
-    Parameters
-    ----------
-    root : Path or str
-        Folder that holds the data set, or the data set itself (folder, archive or images).
-    names : sequence of str
-        Names by which the data set goes, the preferred one first.
-    what : str
-        Title of the data set, for the error.
-
-    Returns
-    -------
-    Path
-        The folder with the content, or the file if a name has that of a plain file.
-
-    Raises
-    ------
-    DataError
-        If nothing is found, or the archive is unsafe or damaged.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> root = Path(tempfile.mkdtemp())
-    >>> (root / "utkface").mkdir()
-    >>> find_source(root, ["UTKFace", "crop_part1"], "UTKFace").name
-    'utkface'
+    Returns the folder with the content, or the file if a name is that of a plain file. Raises a
+    DataError if `what` is not found, or its archive is unsafe or damaged.
     """
     root = Path(root)
     found = _candidate(root, names)
@@ -82,22 +60,59 @@ def find_source(root: Path | str, names: Sequence[str], what: str) -> Path:
     return _open_wrappers(found, names) if found.is_dir() else found
 
 
-def list_images(folder: Path) -> list[str]:
-    """Relative paths (with ``/``) of all .jpg and .png files below `folder`, sorted.
+def list_images(folder: Path) -> Listing:
+    """All pictures below `folder`, links to folders included, each real folder once.
 
-    Hidden files, such as those that macOS leaves beside unpacked pictures, are not listed.
+    Hidden files and folders are passed over. Pictures that cannot be read here, or whose name is
+    not UTF-8, are left out with a reason.
     """
-    found = []
-    for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        prefix = Path(here).relative_to(folder).as_posix()
-        prefix = "" if prefix == "." else prefix + "/"
-        found += [
-            prefix + name
-            for name in files
-            if name.lower().endswith(IMAGES) and not name.startswith(".")
-        ]
-    return sorted(found)
+    paths, left_out, seen = {}, [], set()
+
+    def shown(path) -> str:  # can be printed and stored: bytes that are no UTF-8 become \xe9
+        name = Path(path).relative_to(folder).as_posix()
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+    def closed(error: OSError) -> None:
+        left_out.append((shown(error.filename), f"folder cannot be opened: {error.strerror}"))
+
+    places = [Path(folder)]
+    for place in places:  # links come last, so that real folders name what is in them
+        for here, folders, files in os.walk(place, onerror=closed):
+            known = os.path.realpath(here) in seen
+            seen.add(os.path.realpath(here))
+            folders[:] = [name for name in folders if not name.startswith(_HIDDEN) and not known]
+            places += [Path(here, name) for name in folders if os.path.islink(Path(here, name))]
+            for path in (Path(here, n) for n in files if not (known or n.startswith(_HIDDEN))):
+                name, ending = shown(path), path.name.lower()
+                if ending.endswith(UNREAD):
+                    left_out.append((name, "kind of picture that is not read: save as JPEG"))
+                elif ending.endswith(ENDINGS) and not name.endswith(path.name):
+                    left_out.append((name, "file name is not UTF-8: rename the file"))
+                elif ending.endswith(ENDINGS):
+                    paths[name] = path
+    return Listing(dict(sorted(paths.items())), sorted(left_out))
+
+
+def match_names(names, paths: dict[str, Path]) -> dict[str, Path]:
+    """Files of the names in a table, upper and lower case aside; names without one are missing."""
+
+    def plain(name: str) -> str:
+        name = unicodedata.normalize("NFC", name.strip().replace("\\", "/"))
+        return name.removeprefix("./").casefold()
+
+    loose = {plain(name): path for name, path in reversed(paths.items())}
+    found = {name: paths.get(name) or loose.get(plain(name)) for name in names}
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def beside(places: Sequence[Path], names: Sequence[str]) -> list[Path]:
+    """Files of some names, upper and lower case aside, in the first place that has any."""
+    for place in filter(Path.is_dir, places):
+        there = {path.name.lower(): path for path in place.iterdir() if path.is_file()}
+        found = [there[name] for name in names if name in there]
+        if found:
+            return found
+    return []
 
 
 def fingerprint(path: Path) -> str:
@@ -111,126 +126,66 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def unpack(archive: Path) -> Path:
-    """Unpack a zip or tar into ``cache/unpacked``, once, and return the folder.
+def no_room(told: str, variable: str = "FACES_WORK_DIR") -> DataError:
+    """The error of a disk that is full or closed, with what to do."""
+    return DataError(f"{told}; free some space, or set {variable} to another disk")
 
-    Only plain files are written, links are left out. The folder appears when it is whole.
 
-    Raises
-    ------
-    DataError
-        If a name leads out of the folder, the archive is damaged, or the disk is full.
+def check_room(folder: Path, needed: int, what: str, variable: str = "FACES_WORK_DIR") -> None:
+    """Raise a DataError if the disk under `folder` has no room for `needed` bytes.
+
+    A memory map that finds no room ends the process without a word, so ask before.
     """
-    target = cache_dir() / "unpacked" / f"{_stem(archive)}-{fingerprint(archive)}"
-    if target.is_dir():
-        return target
-    _check_space(archive, target.parent)
-    try:
-        with write_aside(target) as aside:
-            aside.mkdir()
-            _extract(archive, aside)
-            if target.is_dir():  # another process was faster: keep what it made
-                raise FileExistsError(target)
-    except FileExistsError:
-        if not target.is_dir():
-            raise
-    except _DAMAGED as error:
-        raise DataError(
-            f"{archive} is damaged, cut short or locked ({str(error)[:80]}); get it again"
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"{archive} cannot be unpacked into {target.parent} ({error.strerror or error}); "
-            "free some space, or set FACES_WORK_DIR to another disk"
-        ) from None
-    return target
-
-
-def check_free(folder: Path, needed: int, what: str, variable: str) -> None:
-    """Raise a DataError if the disk under `folder` has fewer than `needed` bytes free."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE:
-        raise DataError(
-            f"{what} needs {needed / 1e9:.1f} GB in {folder}, {free / 1e9:.1f} GB are free; "
-            f"free some space, or set {variable} to another disk"
-        )
+        needs = f"{what} needs {needed / 1e9:.1f} GB in {folder}, {free / 1e9:.1f} GB are free"
+        raise no_room(needs, variable)
 
 
-def _check_space(archive: Path, folder: Path) -> None:
-    # Photographs hardly shrink, so an archive is about as large as its content.
-    check_free(folder, archive.stat().st_size, f"unpacking {archive.name}", "FACES_WORK_DIR")
+def unpack(archive: Path) -> Path:
+    """Unpack the plain files of a zip or tar into ``cache/unpacked``, once; return the folder.
 
-
-def _is_archive(path: Path) -> bool:
-    return path.name.lower().endswith(ARCHIVES)
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    for ending in sorted(ARCHIVES, key=len, reverse=True):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name
-
-
-def _candidate(root: Path, names: Sequence[str]) -> Path | None:
-    """The first of `names` in `root`; else `root` itself if it is the data set."""
-    if root.is_dir():
-        there = {path.name.lower(): path for path in sorted(root.iterdir())}
-        for name in names:
-            for ending in ("", *ARCHIVES):
-                path = there.get((name + ending).lower())
-                if path is not None and (path.is_dir() or ending or path.suffix):
-                    return path
-    known = {name.lower() for name in names}
-    if root.is_file() and (_is_archive(root) or root.name.lower() in known):
-        return root
-    if root.is_dir() and (root.name.lower() in known or _holds_images(root)):
-        return root
-    return None
-
-
-def _holds_images(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(e.name.lower().endswith(IMAGES) and e.is_file() for e in entries)
-
-
-def _open_wrappers(folder: Path, names: Sequence[str]) -> Path:
-    """Step into a folder of a known name, or the only one there, while no image is beside it."""
-    known = [name.lower() for name in names]
-    while not _holds_images(folder):
-        visible = [p for p in sorted(folder.iterdir()) if not p.name.startswith((".", "__MACOSX"))]
-        inner = sorted(
-            (p for p in visible if p.is_dir() and p.name.lower() in known),
-            key=lambda p: known.index(p.name.lower()),
-        )
-        alone = [
-            p
-            for p in visible
-            if len(visible) == 1 and p.is_dir() and not _PART.fullmatch(p.name.lower())
-        ]
-        if not inner + alone:
-            break
-        folder = (inner + alone)[0]
-    return folder
+    A DataError tells of a name that leads out of it, of a damaged archive and of a full disk.
+    """
+    stem = next(archive.name[: -len(e)] for e in ARCHIVES if archive.name.lower().endswith(e))
+    target = cache_dir() / "unpacked" / f"{stem}-{fingerprint(archive)}"
+    try:
+        with locked(target):
+            if not target.is_dir():
+                with write_aside(target) as aside:
+                    _extract(archive, aside)
+    except _DAMAGED as error:
+        told = f"is damaged, cut short or locked ({str(error)[:80]}); get it again"
+        raise DataError(f"{archive} {told}") from None
+    except OSError as error:
+        told = f"cannot be unpacked into {target.parent} ({error.strerror or error})"
+        raise no_room(f"{archive} {told}") from None
+    return target
 
 
 def _extract(archive: Path, folder: Path) -> None:
-    members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
-    with tqdm(
-        total=100,
-        desc=f"unpack {archive.name}",
-        unit="%",
-        mininterval=1.0,
-        bar_format="{l_bar}{bar}| {elapsed}<{remaining}",
-    ) as bar:
-        for name, content, share in members(archive):
-            path = folder / _safe_name(name, archive)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "wb") as file:
-                shutil.copyfileobj(content, file, 1 << 20)
-            bar.update(100 * share - bar.n)
+    # Not shutil.unpack_archive: it asks for no room, and passes over unsafe names in silence.
+    zipped = archive.name.lower().endswith(".zip")
+    with zipfile.ZipFile(archive) if zipped else tarfile.open(archive) as file:
+        if zipped:
+            found = [(m.filename, m.file_size, m) for m in file.infolist() if not m.is_dir()]
+        else:
+            found = [(m.name, m.size, m) for m in file.getmembers() if m.isfile()]
+        check_room(folder, sum(size for _, size, _ in found), f"unpacking {archive.name}")
+        members = {_safe_name(name, archive): member for name, _, member in found}
+        both = members.keys() & {parent for path in members for parent in path.parents}
+        if both:
+            raise DataError(
+                f"{archive} holds a file and a folder of one name ({min(both)}); get it again, or "
+                "unpack it by hand"
+            )
+        for path in progress_bar(members, desc=f"unpack {archive.name}", unit="file"):
+            if not (path.parts[0] == "__MACOSX" or path.name.startswith("._")):
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                content = (file.open if zipped else file.extractfile)(members[path])
+                with content, open(folder / path, "wb") as out:
+                    shutil.copyfileobj(content, out, 1 << 20)
 
 
 def _safe_name(name: str, archive: Path) -> PurePosixPath:
@@ -243,24 +198,44 @@ def _safe_name(name: str, archive: Path) -> PurePosixPath:
     return path
 
 
-def _wanted(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return bool(parts) and parts[0] != "__MACOSX" and not parts[-1].startswith("._")
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(ARCHIVES)
 
 
-def _zip_members(archive: Path) -> Members:
-    with zipfile.ZipFile(archive) as file:
-        members = [m for m in file.infolist() if not m.is_dir() and _wanted(m.filename)]
-        done, total = 0, sum(m.compress_size for m in members) or 1
-        for member in members:
-            done += member.compress_size
-            with file.open(member) as content:
-                yield member.filename, content, done / total
+def _candidate(root: Path, names: Sequence[str]) -> Path | None:
+    """The first of `names` in `root`; else `root` itself if it is the data set."""
+    known = {name.lower() for name in names}
+    if root.is_file():
+        return root if root.name.lower() in known or _is_archive(root) else None
+    if not root.is_dir():
+        return None
+    there = {path.name.lower(): path for path in sorted(root.iterdir())}
+    parts = [path for path in there.values() if path.is_dir() and _PART.fullmatch(path.name)]
+    for name in names:
+        if len(parts) > 1 and _PART.fullmatch(name):
+            continue  # one of several parts is not the whole
+        for ending in ("", *ARCHIVES):
+            path = there.get((name + ending).lower())
+            usable = path is not None and (path.is_file() or any(path.iterdir()))
+            if usable and (path.is_dir() or ending or path.suffix):
+                return path
+    itself = root.name.lower() in known or len(parts) > 1 or _holds_images(root)
+    return root if itself else None
 
 
-def _tar_members(archive: Path) -> Members:
-    total = archive.stat().st_size or 1
-    with open(archive, "rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as file:
-        for member in file:
-            if member.isfile() and _wanted(member.name):
-                yield member.name, file.extractfile(member), raw.tell() / total
+def _holds_images(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(e.name.lower().endswith(ENDINGS) and e.is_file() for e in entries)
+
+
+def _open_wrappers(folder: Path, names: Sequence[str]) -> Path:
+    """Step into a folder of a known name, or the only one there, while no image is beside it."""
+    while not _holds_images(folder):
+        visible = [p for p in sorted(folder.iterdir()) if not p.name.startswith(_HIDDEN)]
+        inner = {p.name.lower(): p for p in visible if p.is_dir() and not _PART.fullmatch(p.name)}
+        named = [inner[name.lower()] for name in names if name.lower() in inner]
+        chosen = named or (list(inner.values()) if len(visible) == 1 else [])
+        if not chosen:
+            break
+        folder = chosen[0]
+    return folder

@@ -4,32 +4,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.datasets.archives import find_source, list_images
-from utils.datasets.cleaning import open_rgb
-from utils.datasets.facetable import DataError, FaceSet, exclusions_table, new_table, steps_table
-from utils.paths import data_dir
+from utils.datasets.archives import beside, find_source, list_images, match_names
+from utils.datasets.table import FaceSet, new_table, read_columns
+from utils.files import DataError
 
 TERMS = "FairFace: CC BY 4.0; name the authors (Karkkainen and Joo, WACV 2021)"
-NAMES = (
-    "FairFace",
-    "FairFace540",
-    "fairface-img-margin125-trainval",
-    "fairface-img-margin025-trainval",
-)
+_KAGGLE = ("fairface-img-margin125-trainval", "fairface-img-margin025-trainval")
+NAMES = ("FairFace", "FairFace540", *_KAGGLE)
 LABELS = ("fairface_label_train.csv", "fairface_label_val.csv")
 COLUMNS = ["file", "age", "gender", "race"]
 # Middle of the whole years in each group. The last group is open: taken as 70 to 79.
-AGE_GROUPS = {
-    "0-2": 1.0,
-    "3-9": 6.0,
-    "10-19": 14.5,
-    "20-29": 24.5,
-    "30-39": 34.5,
-    "40-49": 44.5,
-    "50-59": 54.5,
-    "60-69": 64.5,
-    "more than 70": 74.5,
-}
+AGE_GROUPS = {"0-2": 1.0, "3-9": 6.0, "10-19": 14.5, "more than 70": 74.5}
+AGE_GROUPS |= {f"{first}-{first + 9}": first + 4.5 for first in range(20, 70, 10)}
 RACES = {
     "White": "White", "Black": "Black", "East Asian": "Asian", "Southeast Asian": "Asian",
     "Indian": "Indian", "Middle Eastern": "Other", "Latino_Hispanic": "Other",
@@ -37,93 +23,55 @@ RACES = {
 GENDERS = {"Male": "male", "Female": "female"}
 
 
-def _read_labels(folder: Path, root: Path) -> pd.DataFrame:
-    """All label files in the image folder, or beside it."""
-    for place in (folder, root, folder.parent):
-        paths = [place / name for name in LABELS if (place / name).is_file()]
-        if paths:
-            break
-    else:
-        raise DataError(f"{folder} lacks its labels; expected {' or '.join(LABELS)} in it")
-    tables = []
-    for path in paths:
-        try:
-            table = pd.read_csv(path, dtype=str)
-        except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-            raise DataError(f"{path} cannot be read ({str(error)[:80]}); get it again") from None
-        missing = [name for name in COLUMNS if name not in table.columns]
-        if missing:
-            raise DataError(
-                f"{path} lacks the columns {missing}; it has {list(table.columns)[:10]}; "
-                f"expected {COLUMNS}"
-            )
-        tables.append(table[COLUMNS])
-    return pd.concat(tables, ignore_index=True)
+def _reasons(rows: pd.DataFrame, paths: dict[str, Path]) -> pd.Series:
+    """Why each row is unusable, or None."""
+    reasons = pd.Series(None, rows.index, dtype=object)
+    for column, known in (("race", RACES), ("gender", GENDERS), ("age", AGE_GROUPS)):
+        wrong = f"{column} " + rows[column].map(repr) + " is unknown"
+        reasons = reasons.where(rows[column].isin(known.keys()), wrong)
+    reasons = reasons.where(rows["file"].isin(paths.keys()), "file is missing")
+    return reasons.mask(rows.duplicated("file"), "listed twice")
 
 
-def _reason(row, there: set[str]) -> str | None:
-    """Why a row is unusable, or None."""
-    if row.file not in there:
-        return "file is missing"
-    if row.age not in AGE_GROUPS:
-        return f"age group {row.age!r} is unknown"
-    if row.gender not in GENDERS:
-        return f"gender {row.gender!r} is unknown"
-    return None if row.race in RACES else f"race {row.race!r} is unknown"
-
-
-def load_fairface(root: Path | None = None) -> FaceSet:
-    """Load FairFace in its published layout.
+def load_fairface(root: Path) -> FaceSet:
+    """Load FairFace from ``FairFace`` or ``FairFace540`` (folder, zip or tar) below `root`.
 
     Ages come in nine groups: ``age`` is the middle of the group's whole years (1, 6, 14.5,
     24.5 ... 64.5; 74.5 for "more than 70"), so errors of a few years mean nothing and the
     group 20-29 straddles two of the study's age bins. Seven races become five: East and
     Southeast Asian are ``Asian``, Middle Eastern and Latino_Hispanic are ``Other``.
 
-    Parameters
-    ----------
-    root : Path, optional
-        Folder that holds ``FairFace`` or ``FairFace540`` (folder, zip or tar) with its label
-        files; by default ``FACES_DATA_DIR`` or ``data/raw``.
-
-    Returns
-    -------
-    FaceSet
-        Image identifiers such as ``val/1.jpg``; the original labels are in the extra columns
-        ``age_group`` and ``race7``.
-
-    Raises
-    ------
-    DataError
-        If no images or labels are found, or a label file lacks a column.
+    Images are identified as ``val/1.jpg``; the original labels are in the extra columns
+    ``age_group`` and ``race7``. Pictures without a label are in ``exclusions``.
 
     References
     ----------
     Karkkainen, Joo: FairFace: Face Attribute Dataset for Balanced Race, Gender, and Age for Bias
     Measurement and Mitigation, WACV 2021.
     """
-    root = Path(root) if root else data_dir()
     folder = find_source(root, NAMES, "FairFace")
-    labels = _read_labels(folder, root).drop_duplicates("file")
-    there = set(list_images(folder))
-    reasons = [_reason(row, there) for row in labels.itertuples()]
-    labels["reason"] = pd.Series(reasons, index=labels.index, dtype=object)
-    good, bad = labels[labels["reason"].isna()], labels[labels["reason"].notna()]
+    labels = beside([folder, Path(root), folder.parent], LABELS)
+    if not labels:
+        raise DataError(f"{folder} lacks its labels; expected {' or '.join(LABELS)} in it")
+    rows = pd.concat([read_columns(path, COLUMNS) for path in labels], ignore_index=True)
+    files, dropped = list_images(folder)
+    paths = match_names(rows["file"], files)
+    rows["reason"] = _reasons(rows, paths)
+    good, bad = rows[rows["reason"].isna()].reset_index(drop=True), rows[rows["reason"].notna()]
+    dropped += bad[["file", "reason"]].itertuples(index=False, name=None)
+    labelled = set(paths.values())
+    dropped += [(name, "no label") for name, path in files.items() if path not in labelled]
+    age, gender = good["age"].map(AGE_GROUPS), good["gender"].map(GENDERS)
+    ethnicity = good["race"].map(RACES)
     table = new_table(
-        good["file"],
-        source="fairface",
-        age=good["age"].map(AGE_GROUPS).to_numpy(),
-        gender=good["gender"].map(GENDERS).to_numpy(),
-        ethnicity=good["race"].map(RACES).to_numpy(),
-    )
-    table["age_group"], table["race7"] = good["age"].to_numpy(), good["race"].to_numpy()
+        good["file"], source="fairface", age=age, gender=gender, ethnicity=ethnicity
+    ).assign(age_group=good["age"], race7=good["race"])
     return FaceSet(
         name="fairface",
         table=table,
-        read=lambda image: open_rgb(folder / image),
         root=folder,
-        exclusions=exclusions_table(bad[["file", "reason"]].itertuples(index=False)),
-        steps=steps_table([("labelled faces", len(labels)), ("usable labels", len(good))]),
-        source_bytes=lambda image: (folder / image).read_bytes(),
+        paths=paths,
+        exclusions=dropped,
+        steps=[("labelled faces", len(rows)), ("usable labels", len(good))],
         terms=TERMS,
     )

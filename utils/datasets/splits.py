@@ -1,23 +1,22 @@
 """Which faces train, which choose, which test?"""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from utils.datasets.facetable import DataError, age_bin
-from utils.files import write_aside
-from utils.paths import ROOT
+from utils.files import DataError
+from utils.study import published_split
+from utils.vocabulary import age_bin
 
+PUBLISHED_SEED = 129  # the split of this seed is published in data/splits
 TEST_SHARE = 0.2  # of all faces
 VAL_SHARE = 0.1  # of the rest
 
 
-def _position(key: str, seed: int) -> float:
-    """A fixed pseudo-random number in [0, 1) for a name and a seed."""
-    digest = hashlib.blake2b(f"{seed}|{key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
+def published_sides(dataset: str, seed: int) -> pd.DataFrame | None:
+    """The published split (`utils.study.published_split`), which answers for seed 129 alone."""
+    return published_split(dataset) if seed == PUBLISHED_SEED else None
 
 
 def _strata(table: pd.DataFrame) -> pd.Series:
@@ -27,15 +26,17 @@ def _strata(table: pd.DataFrame) -> pd.Series:
     return age + "|" + gender + "|" + ethnicity
 
 
-def same_faces(dataset: str) -> str:
-    """The data set whose faces, under the same names, another one holds; else itself."""
-    return {"utkface_csv": "utkface"}.get(dataset, dataset)
-
-
-def published_split(dataset: str) -> pd.DataFrame | None:
-    """The split that the study publishes for a data set, or None."""
-    path = ROOT / "reports" / "study" / "splits" / f"{same_faces(dataset)}.csv"
-    return pd.read_csv(path, dtype=str) if path.is_file() else None
+def _sides(units: pd.DataFrame, seed: int) -> pd.Series:
+    """Side of each group by its place within its stratum: a hash of seed and name."""
+    keys = (f"{seed}|{name}".encode() for name in units.index)
+    units = units.assign(position=[hashlib.blake2b(key, digest_size=8).digest() for key in keys])
+    units = units.sort_values(["stratum", "position"])
+    by_stratum = units.groupby("stratum", sort=False)["faces"]
+    # The middle of each group within its stratum, as a share of the stratum's faces.
+    share = (by_stratum.cumsum() - units["faces"] / 2) / by_stratum.transform("sum")
+    limit = TEST_SHARE + (1 - TEST_SHARE) * VAL_SHARE
+    sides = np.select([share < TEST_SHARE, share < limit], ["test", "val"], "train")
+    return pd.Series(sides, units.index)
 
 
 def assign_splits(
@@ -54,62 +55,46 @@ def assign_splits(
 
     Parameters
     ----------
-    table : DataFrame
-        A FaceTable with its groups.
-    seed : int
-        Another seed gives another split.
-    kind : {"group", "naive"}
-        ``naive`` ignores the groups, so duplicates cross the split: only to measure leakage.
+    table, seed
+        A FaceTable with its groups, and which of the many splits.
+    kind : {"group", "random"}
+        ``random`` ignores the groups, so near-duplicates cross the split: only to measure leakage.
     published : DataFrame, optional
-        ``image`` and ``split`` of an earlier split: those faces, and their groups, keep their
-        side whatever files were added.
+        ``image`` and ``split`` of an earlier split: those faces keep their side whatever files
+        were added, and new faces take the side of their group.
 
     Returns
     -------
     Series of str
-        ``train``, ``val`` or ``test`` for each row.
-
-    Examples
-    --------
-    >>> faces = pd.DataFrame({"image": [f"{i}" for i in range(1000)], "age": 30.0,
-    ...                       "gender": "male", "ethnicity": "White"})
-    >>> faces["group"] = faces["image"]
-    >>> assign_splits(faces).value_counts().to_dict()
-    {'train': 720, 'test': 200, 'val': 80}
+        Also ``excluded``, with `published`: what would bring a val or test face into training.
     """
-    if kind not in ("group", "naive"):
-        raise ValueError(f"split kind {kind!r} is unknown; expected 'group' or 'naive'")
+    if kind not in ("group", "random"):
+        raise ValueError(f"split kind {kind!r} is unknown; expected 'group' or 'random'")
     unit = table["group"] if kind == "group" else table["image"]
     firsts = table.assign(unit=unit, stratum=_strata(table)).sort_values("image")
     firsts = firsts.groupby("unit", sort=True).agg(
-        image=("image", "first"), stratum=("stratum", "first"), faces=("image", "size")
+        stratum=("stratum", "first"), faces=("image", "size")
     )
-    firsts["position"] = [_position(name, seed) for name in firsts.index]
-    firsts = firsts.sort_values(["stratum", "position"])
-    by_stratum = firsts.groupby("stratum", sort=False)["faces"]
-    # The middle of each group within its stratum, as a share of the stratum's faces.
-    share = (by_stratum.cumsum() - firsts["faces"] / 2) / by_stratum.transform("sum")
-    limit = TEST_SHARE + (1 - TEST_SHARE) * VAL_SHARE
-    split = pd.Series(
-        np.select([share < TEST_SHARE, share < limit], ["test", "val"], "train"), firsts.index
-    )
-    if published is not None and kind == "group":
-        split.update(_kept_sides(table, published))
-    return unit.map(split).rename("split")
+    split = unit.map(_sides(firsts, seed)).rename("split")
+    return split if published is None or kind == "random" else _kept(table, split, published)
 
 
-def _kept_sides(table: pd.DataFrame, published: pd.DataFrame) -> pd.Series:
-    """Published side of each group that holds a published face."""
-    sides = table[["group"]].assign(split=table["image"].map(published.set_index("image")["split"]))
+def _kept(table: pd.DataFrame, split: pd.Series, published: pd.DataFrame) -> pd.Series:
+    """Published sides, where there are any; no training face in the group of a val or test face."""
+    own = table["image"].map(published.set_index("image")["split"])
     # A new file may join two published groups: test wins, so that nothing leaks into training.
     order = {"test": 0, "val": 1, "train": 2}
-    sides = sides.dropna().sort_values("split", key=lambda column: column.map(order))
-    return sides.groupby("group")["split"].first()
+    sides = table[["group"]].assign(split=own.where(own.isin(order))).dropna()
+    sides = sides.sort_values("split", key=lambda column: column.map(order), kind="stable")
+    of_group = table["group"].map(sides.groupby("group")["split"].first()).fillna(split)
+    kept = own.fillna(of_group)
+    return kept.mask((kept == "train") & (of_group != "train"), "excluded").rename("split")
 
 
 def check_no_leak(table: pd.DataFrame) -> None:
-    """Raise if a group has faces in more than one split."""
-    crossing = table.groupby("group")["split"].nunique()
+    """Raise if a group has faces in train and in val or test."""
+    used = table[table["split"] != "excluded"]
+    crossing = (used["split"] == "train").groupby(used["group"]).nunique()
     crossing = crossing[crossing > 1]
     if len(crossing):
         raise DataError(
@@ -118,9 +103,12 @@ def check_no_leak(table: pd.DataFrame) -> None:
         )
 
 
-def write_split(table: pd.DataFrame, path: Path) -> None:
-    """Write split, group and labels as CSV, sorted by image, for others to compare on."""
-    wanted = ["image", "split", "group", "age", "gender", "ethnicity"]
-    rows = table[[name for name in wanted if name in table]].sort_values("image")
-    with write_aside(path) as aside:
-        rows.to_csv(aside, index=False, float_format="%.6g")
+def check_sizes(table: pd.DataFrame, name: str) -> None:
+    """Raise if a part is empty: said before a training, not after it."""
+    sizes = table["split"].value_counts().reindex(["train", "val", "test"], fill_value=0)
+    if (sizes == 0).any():
+        told = ", ".join(f"{count} {part}" for part, count in sizes.items())
+        raise DataError(
+            f"{name}: too few faces to split ({len(table)} make {told}); each age bin x gender x "
+            "ethnicity needs three to have one of test: add faces, or raise limit"
+        )

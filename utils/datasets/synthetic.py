@@ -8,81 +8,68 @@ Everything follows from the image identifier: ``synthetic/<seed>/<number>.png``,
 not depend on its labels, so a face can be drawn again with one label changed and all else equal.
 """
 
+import hashlib
 import re
+from collections import namedtuple
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFilter
 
-from .facetable import (
-    ETHNICITIES,
-    GENDERS,
-    MAX_AGE,
-    DataError,
-    FaceSet,
-    new_table,
-    steps_table,
-)
-from .synthetic_draw import CHILD_EVIDENCE, EVIDENCE, SIZE, Look, draw, mix, region_mask
+from utils.datasets.drawing import SIZE, draw, mix
+from utils.datasets.table import FaceSet, new_table
+from utils.files import DataError
+from utils.vocabulary import ETHNICITIES, GENDERS, MAX_AGE, TASKS
 
 TERMS = "Drawn by this project's own code; no real person is shown; same licence as the code."
-TASKS = ("age", "age_bin", "gender", "ethnicity")
+_CODE = [Path(__file__).with_name(name).read_bytes() for name in ("synthetic.py", "drawing.py")]
+_VERSION = hashlib.sha256(b"".join(_CODE)).hexdigest()[:12]  # changes with the code that draws
 ADULT = 18  # years; from here on the proportions of the face stay as they are
+# With which other labels a face is drawn to see where an attribute shows.
+_OTHERS = {"age": (20, 40, 60, 80, 100), "gender": GENDERS, "ethnicity": ETHNICITIES}
+_VISIBLE = 10  # grey levels by which a pixel must change to count as evidence
 
 # Shares of UTKFace: age up to which a share of its faces lies, gender, ethnicity.
 _AGES = (0.5, 1.5, 4, 12, 18, 24, 26, 30, 35, 40, 49, 60, 70, 80, 90, 99, 116.5)
 _SHARES = (0, 0.047, 0.091, 0.144, 0.19, 0.291, 0.415, 0.534, 0.637, 0.717, 0.79, 0.899)
 _SHARES += (0.948, 0.977, 0.9963, 0.9987, 1)
-_MALE = 0.523
-_ETHNICITY_SHARES = (0.425, 0.191, 0.145, 0.168, 0.071)
+_MALE, _ETHNICITY_SHARES = 0.523, (0.425, 0.191, 0.145, 0.168, 0.071)
 
-# From light to dark.
 _SKIN = ((255, 226, 204), (243, 204, 171), (226, 178, 136), (197, 141, 100), (149, 97, 66))
-_SKIN += ((98, 62, 44), (66, 42, 32))
-_TONE = {  # mean, spread; neighbours overlap
-    "White": (0.14, 0.07),
-    "Asian": (0.25, 0.06),
-    "Other": (0.38, 0.09),
-    "Indian": (0.53, 0.08),
-    "Black": (0.81, 0.09),
-}
+_SKIN += ((98, 62, 44), (66, 42, 32))  # from light to dark
 _HAIR = ((28, 22, 22), (58, 38, 28), (92, 58, 36), (138, 92, 52), (206, 162, 92), (152, 70, 36))
-_HAIR_SHARES = {  # black, dark brown, brown, light brown, blond, red
-    "White": (0.05, 0.2, 0.25, 0.2, 0.2, 0.1),
-    "Asian": (0.75, 0.22, 0.03, 0.0, 0.0, 0.0),
-    "Other": (0.35, 0.4, 0.2, 0.05, 0.0, 0.0),
-    "Indian": (0.65, 0.3, 0.05, 0.0, 0.0, 0.0),
-    "Black": (0.8, 0.18, 0.02, 0.0, 0.0, 0.0),
-}
 _IRIS = ((62, 38, 24), (100, 64, 34), (116, 128, 70), (72, 118, 160), (118, 134, 146))
-_EYE = {  # openness, upward tilt, share with a crease
-    "White": (0.135, 0.02, 0.95),
-    "Asian": (0.098, 0.15, 0.3),
-    "Other": (0.13, 0.05, 0.9),
-    "Indian": (0.14, 0.05, 0.95),
-    "Black": (0.132, 0.04, 0.95),
+# Stereotypes, chosen so that a network can learn them: place on the palette of skins and its
+# spread; shares of the colours of hair; opening and tilt of the eyes; share of curly hair.
+_LOOKS = {
+    "White": (0.14, 0.07, (0.05, 0.2, 0.25, 0.2, 0.2, 0.1), 0.135, 0.02, 0.08),
+    "Black": (0.81, 0.09, (0.8, 0.18, 0.02, 0, 0, 0), 0.132, 0.04, 0.75),
+    "Asian": (0.25, 0.06, (0.75, 0.22, 0.03, 0, 0, 0), 0.09, 0.17, 0.08),
+    "Indian": (0.53, 0.08, (0.65, 0.3, 0.05, 0, 0, 0), 0.14, 0.05, 0.08),
+    "Other": (0.38, 0.08, (0.35, 0.4, 0.2, 0.05, 0, 0), 0.13, 0.05, 0.2),
 }
-_UNIFORM = (
-    "age gender ethnicity beard beard_kind stubble bald bun fringe curly hair iris crease teeth "
-    "lipstick lipstick_colour freckles glasses frame clothes clothes_light collar gain shaven"
-).split()
+# What is random about a face: in 0..1, and normal.
+_UNIFORM = "age gender ethnicity beard bald fringe curly hair iris lipstick clothes"
 _NORMAL = (
-    "width chin jaw tone warm cold forehead crow_feet folds under_eyes grey length volume parting "
-    "hair_light brow arch eye open tilt nose mouth lip smile blush yaw pitch roll scale left up "
-    "light_x light_y contrast warmth noise child"
-).split()
+    "width chin jaw tone warm wrinkles folds grey length volume brow arch eye open tilt nose "
+    "mouth lip smile yaw roll scale left up light_x light_y contrast gain noise "
+    "gap tip low high"
+)
+_SCALES = {  # middle, spread, and what childhood adds
+    "width": (0.99, 0.035, 0.07), "chin": (1.27, 0.04, -0.17), "eye": (0.205, 0.01, 0.03),
+    "nose": (0.185, 0.018, -0.055), "mouth": (0.36, 0.03, -0.07), "smile": (0.055, 0.028, 0),
+    "yaw": (0, 0.09, 0), "roll": (0, 0.07, 0), "scale": (1, 0.045, 0), "left": (0, 4, 0),
+    "up": (0, 3, 0), "light_x": (0, 0.45, 0), "light_y": (-0.2, 0.25, 0), "gain": (0.92, 0.06, 0),
+    "contrast": (0.34, 0.09, 0), "noise": (4.5, 1.6, 0), "volume": (0.09, 0.03, 0),
+    "gap": (0.41, 0.03, 0), "tip": (0.7, 0.035, 0), "low": (0.655, 0.025, 0.02),
+    "high": (0.3, 0.035, 0),
+}  # fmt: skip
 
 
-class Labels(NamedTuple):
-    """True labels of one face: age in years, gender and ethnicity by name."""
-
-    age: int
-    gender: str
-    ethnicity: str
-
-
+# True labels of one face: age in years, gender and ethnicity by name.
+Labels = namedtuple("Labels", "age gender ethnicity")
 _ID = re.compile(r"synthetic/(\d{1,9})/(\d{6})(?:_copy(\d{1,3}))?\.png")
 
 
@@ -98,251 +85,108 @@ def _parse(image_id: str) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=256)
-def _chances(seed: int, number: int) -> tuple[dict[str, float], dict[str, float], int]:
+def _chances(seed: int, number: int) -> SimpleNamespace:
     """All that is random about one face, independent of its labels."""
     rng = np.random.default_rng([seed, number, 129])
-    texture = int(rng.integers(2**32))
+    uniform, normal = _UNIFORM.split(), _NORMAL.split()
     # Ends of the bell are cut off: no face falls apart.
-    normal = np.clip(rng.standard_normal(len(_NORMAL)), -2.4, 2.4)
-    uniform = rng.random(len(_UNIFORM))
-    return (
-        dict(zip(_UNIFORM, uniform.tolist(), strict=True)),
-        dict(zip(_NORMAL, normal.tolist(), strict=True)),
-        texture,
-    )
+    bell = np.clip(rng.standard_normal(len(normal)), -2.2, 2.2)
+    values = [*rng.random(len(uniform)).tolist(), *bell.tolist()]
+    texture = int(rng.integers(2**32))
+    return SimpleNamespace(texture=texture, **dict(zip(uniform + normal, values, strict=True)))
 
 
 def _pick(share: float, shares) -> int:
     """Index of the class into which `share` in 0..1 falls."""
-    edges = np.cumsum(shares)
-    return int(min(np.searchsorted(edges, share * edges[-1], side="right"), len(edges) - 1))
+    return int(np.searchsorted(np.cumsum(shares)[:-1], share, side="right"))
 
 
 def true_labels(image_id: str) -> Labels:
-    """Labels by which a face is drawn; a planted wrong label does not change them.
-
-    Parameters
-    ----------
-    image_id : str
-        Such as ``synthetic/129/000123.png``.
-
-    Returns
-    -------
-    Labels
-        ``age`` 1..116 with the distribution of UTKFace, ``gender`` and ``ethnicity``.
-
-    Raises
-    ------
-    DataError
-        If the identifier is not of that form.
-
-    Examples
-    --------
-    >>> true_labels("synthetic/129/000123.png") == true_labels("synthetic/129/000123_copy1.png")
-    True
-    """
-    seed, number, _ = _parse(image_id)
-    chance, _, _ = _chances(seed, number)
-    age = int(np.clip(np.rint(np.interp(chance["age"], _SHARES, _AGES)), 1, MAX_AGE))
-    gender = GENDERS[int(chance["gender"] >= _MALE)]
-    return Labels(age, gender, ETHNICITIES[_pick(chance["ethnicity"], _ETHNICITY_SHARES)])
-
-
-# ---------------------------------------------------------------- from labels to looks
+    """Labels by which a face is drawn, in UTKFace's proportions; planted errors change nothing."""
+    c = _chances(*_parse(image_id)[:2])
+    age = int(np.clip(np.rint(np.interp(c.age, _SHARES, _AGES)), 1, MAX_AGE))
+    ethnicity = ETHNICITIES[_pick(c.ethnicity, _ETHNICITY_SHARES)]
+    return Labels(age, GENDERS[int(c.gender >= _MALE)], ethnicity)
 
 
 def _rise(age: float, middle: float, years: float) -> float:
-    """Logistic growth with age: 0.5 at `middle`."""
+    # Logistic growth with age: 0.5 at `middle`.
     return float(1 / (1 + np.exp(-(age - middle) / years)))
 
 
-def _palette(position: float, colours) -> tuple[float, float, float]:
-    """Colour at 0..1 along a list of colours."""
-    position = float(np.clip(position, 0, 1)) * (len(colours) - 1)
-    first = min(int(position), len(colours) - 2)
-    return mix(colours[first], colours[first + 1], position - first)
-
-
-def _colours(labels: Labels, u: dict, z: dict) -> dict:
-    mean, spread = _TONE[labels.ethnicity]
-    skin = _palette(mean + spread * z["tone"], _SKIN)
-    yellow = 6 if labels.ethnicity == "Asian" else 0
-    skin = (skin[0] + 3 * z["warm"], skin[1], skin[2] - yellow + 3 * z["cold"])
-    hair = _HAIR[_pick(u["hair"], _HAIR_SHARES[labels.ethnicity])]
-    hair = mix(hair, (255, 235, 200), max(0.0, 0.05 * z["hair_light"]))
-    grey = _rise(labels.age + 7 * z["grey"], 58, 5)
-    hair = mix(hair, (214, 212, 210), 0.92 * grey)
-    pale = labels.ethnicity == "White"
-    iris = _IRIS[int(u["iris"] * 5)] if pale else _IRIS[int(u["iris"] * 2)]
-    lips = mix(skin, (178, 60, 66), 0.42)
-    grown_female = labels.gender == "female" and labels.age >= 15
-    if grown_female and u["lipstick"] < 0.75:
-        lips = mix(lips, ((196, 30, 58), (214, 84, 104), (150, 40, 70))[_third(u)], 0.72)
-    return {"skin": skin, "hair": hair, "iris": iris, "lips": lips}
-
-
-def _third(u: dict) -> int:
-    return int(u["lipstick_colour"] * 3)
-
-
-def _age_signs(age: int, z: dict) -> dict:
-    return {
-        "child": max(0.0, 1 - age / ADULT) ** 0.8,
-        "forehead": 0.95 * _rise(age + 6 * z["forehead"], 53, 7),
-        "crow_feet": 0.9 * _rise(age + 6 * z["crow_feet"], 50, 7),
-        "folds": 0.85 * _rise(age + 6 * z["folds"], 48, 8),
-        "under_eyes": 0.75 * _rise(age + 6 * z["under_eyes"], 55, 8),
-    }
-
-
-def _hair(labels: Labels, u: dict, z: dict) -> dict:
-    male = labels.gender == "male"
-    length = (0.2 if male else 0.72) + (0.13 if male else 0.2) * z["length"]
-    length = float(np.clip(length, 0.0 if male else 0.12, 1.0))
-    if labels.age < 4:  # little hair yet
-        length = max(0.05, length * labels.age / 5)
-    grown = labels.age >= ADULT
-    bald = male and grown and u["bald"] < 0.03 + 0.5 * _rise(labels.age, 55, 8)
-    curly = u["curly"] < {"Black": 0.75, "Other": 0.2}.get(labels.ethnicity, 0.08)
-    fringes = (0.4, 0.1, 0.4, 0.1) if male else (0.4, 0.25, 0.12, 0.23)
-    return {
-        "length": length,
-        "volume": float(np.clip(0.07 + 0.03 * z["volume"] + 0.1 * curly, 0.02, 0.24))
-        * (0.35 if length < 0.1 else 1.0),
-        "fringe": _pick(u["fringe"], fringes),
-        "parting": 0.3 * float(np.clip(z["parting"], -1.5, 1.5)),
-        "curly": curly and length >= 0.1,
-        "bald": bald,
-        "bun": length > 0.55 and u["bun"] < 0.2,
-    }
-
-
-def _gender_signs(labels: Labels, u: dict, z: dict) -> dict:
+def _colours_and_hair(labels: Labels, c) -> dict:
+    tone, spread, colours, _, _, curly = _LOOKS[labels.ethnicity]
     male, age = labels.gender == "male", labels.age
-    grown = float(np.clip((age - 13) / 7, 0, 1))  # how far the signs have come
-    beard = "none"
-    if male and u["beard"] < 0.62 * grown:
-        beard = ("full", "goatee", "moustache", "stubble")[_pick(u["beard_kind"], (4, 2, 2, 3))]
-    brow = 0.075 + (0.028 if male else -0.022) * (0.35 + 0.65 * grown)
+    place = float(np.clip(tone + spread * c.tone, 0, 1)) * (len(_SKIN) - 1)
+    first = min(int(place), len(_SKIN) - 2)
+    red, green, blue = mix(_SKIN[first], _SKIN[first + 1], place - first)
+    skin = (red + 3 * c.warm, green, blue - (8 if labels.ethnicity == "Asian" else 0))
+    painted = not male and age >= 15 and c.lipstick < 0.8
+    length = float(np.clip(0.18 + 0.1 * c.length if male else 0.78 + 0.16 * c.length, 0.06, 1))
+    grey = 0.92 * _rise(age + 4 * c.grey, 56, 6)
     return {
-        "beard": beard,
-        "brow": max(0.03, (brow + 0.012 * z["brow"]) * (0.6 + 0.4 * grown)),
-        "arch": (0.05 if male else 0.085) + 0.015 * z["arch"],
-        "lip": max(0.035, (0.06 if male else 0.082) + 0.01 * z["lip"]),
+        "skin": skin,
+        "hair": mix(_HAIR[_pick(c.hair, colours)], (214, 212, 210), grey),
+        "iris": _IRIS[int(c.iris * (5 if labels.ethnicity == "White" else 2))],
+        "lips": mix(skin, (190, 40, 62), 0.8 if painted else 0.35),
+        "length": length if age >= 4 else max(0.05, length * age / 5),  # little hair yet
+        "fringe": c.fringe,
+        "curly": c.curly < curly and age >= 2,
+        "bald": male and age >= ADULT and c.bald < 0.03 + 0.5 * _rise(age, 55, 8),
+        "beard": male and c.beard < 0.62 * np.clip((age - 13) / 7, 0, 1),
     }
 
 
-def _features(labels: Labels, child: float, u: dict, z: dict) -> dict:
-    opened, tilt, crease = _EYE[labels.ethnicity]
+def _features(labels: Labels, child: float, c) -> dict:
+    """What age, gender and ethnicity do to the face itself."""
+    _, _, _, opening, tilt, _ = _LOOKS[labels.ethnicity]
+    male, age = labels.gender == "male", labels.age
+    grown = float(np.clip((age - 13) / 7, 0, 1))
+    worn = float(np.clip((age - ADULT) / 62, 0, 1.4))  # creeps on through grown life
+    brow = 0.075 + (0.03 if male else -0.024) * (0.35 + 0.65 * grown)
     return {
-        "width": 0.99 + 0.04 * z["width"] + 0.07 * child,
-        "chin": 1.27 + 0.045 * z["chin"] - 0.17 * child,
-        "jaw": 0.86 + 0.07 * z["jaw"] * (1 - 0.6 * child),
-        "eye": 0.205 + 0.012 * z["eye"] + 0.03 * child,
-        "open": max(0.075, opened + 0.012 * z["open"] + 0.05 * child),
-        "tilt": tilt + 0.04 * z["tilt"],
-        "crease": 0.6 if u["crease"] < crease else 0.0,
-        "nose": 0.185 + 0.018 * z["nose"] - 0.055 * child,
-        "mouth": 0.36 + 0.03 * z["mouth"] - 0.07 * child,
-        "smile": 0.055 + 0.028 * z["smile"],
-        "teeth": u["teeth"] < 0.3,
-        "blush": float(np.clip(0.09 + 0.03 * z["blush"] + 0.04 * child, 0, 0.18)),
-        "freckles": max(0.0, 1 - 12 * u["freckles"]),
+        "forehead": 0.95 * _rise(age + 4 * c.wrinkles, 50, 7),
+        "crow_feet": 0.9 * _rise(age + 4 * c.wrinkles, 44, 7),
+        "folds": min(1.0, worn * (1.1 + 0.12 * c.folds)),
+        "brow": max(0.03, (brow + 0.01 * c.brow) * (0.6 + 0.4 * grown)),
+        "arch": (0.05 if male else 0.085) + 0.015 * c.arch,
+        "lip": max(0.03, ((0.06 if male else 0.084) + 0.008 * c.lip) * (1.1 - 0.35 * worn)),
+        "jaw": (0.83 if male else 0.93) + 0.05 * c.jaw,
+        "open": max(0.07, (opening + 0.01 * c.open) * (1.05 - 0.2 * worn) + 0.05 * child),
+        "tilt": tilt + 0.03 * c.tilt,
     }
 
 
-def _nuisances(u: dict, z: dict) -> dict:
-    hue = np.array([0.0, 1 / 3, 2 / 3]) + u["clothes"]
-    clothes = 70 + 90 * u["clothes_light"] + 60 * np.cos(2 * np.pi * hue)
-    frames = ((30, 28, 32), (96, 52, 30), (150, 30, 48), (40, 70, 120))
-    return {
-        "glasses": 0 if u["glasses"] > 0.2 else 1 + int(u["glasses"] > 0.1),
-        "frame": frames[int(u["frame"] * len(frames))],
-        "clothes": tuple(clothes.tolist()),
-        "collar": int(u["collar"] > 0.5),
-        "yaw": 0.09 * z["yaw"],
-        "pitch": 0.04 * z["pitch"],
-        "roll": 0.07 * z["roll"],
-        "scale": 1 + 0.045 * z["scale"],
-        "shift": (4.0 * z["left"], 3.0 * z["up"]),
-        "light": (0.45 * z["light_x"], 0.25 * z["light_y"] - 0.2),
-        "contrast": float(np.clip(0.34 + 0.09 * z["contrast"], 0.1, 0.6)),
-        "gain": 0.84 + 0.28 * u["gain"],
-        "warmth": 0.03 * z["warmth"],
-        "noise": float(np.clip(4 + 1.6 * z["noise"], 1, 9)),
-    }
-
-
-def _change(labels: Labels, changed: dict) -> Labels:
-    known = {"age": range(1, MAX_AGE + 1), "gender": GENDERS, "ethnicity": ETHNICITIES}
+def _look(image_id: str, changed: dict) -> SimpleNamespace:
+    """Everything visible of one face, if wanted with some of its labels changed."""
+    known = {"age": range(MAX_AGE + 1), "gender": GENDERS, "ethnicity": ETHNICITIES}
     for name, value in changed.items():
-        if name not in known:
-            raise ValueError(f"label {name!r} is unknown; expected one of {list(known)}")
-        if value not in known[name]:
-            raise ValueError(f"{name} {value!r} cannot be drawn; expected one of {known[name]}")
-    return labels._replace(**changed)
-
-
-def look(image_id: str, **changed) -> Look:
-    """Look of a face, if wanted with some of its labels changed and all else equal.
-
-    Parameters
-    ----------
-    image_id : str
-        Such as ``synthetic/129/000123.png``.
-    **changed
-        ``age``, ``gender`` or ``ethnicity`` to draw instead of the true one.
-
-    Returns
-    -------
-    Look
-        What `synthetic_draw.draw` needs.
-    """
-    seed, number, _ = _parse(image_id)
-    labels = _change(true_labels(image_id), changed)
-    u, z, texture = _chances(seed, number)
-    signs = _age_signs(labels.age, z)
-    return Look(
-        **signs,
-        **_colours(labels, u, z),
-        **_hair(labels, u, z),
-        **_gender_signs(labels, u, z),
-        **_features(labels, signs["child"], u, z),
-        **_nuisances(u, z),
-        texture=texture,
-    )
+        if value not in known.get(name, ()):
+            raise ValueError(f"{name} {value!r} cannot be drawn; expected one of {known}")
+    labels, c = true_labels(image_id)._replace(**changed), _chances(*_parse(image_id)[:2])
+    child = max(0.0, 1 - labels.age / ADULT) ** 0.8
+    parts = {k: a + b * getattr(c, k) + more * child for k, (a, b, more) in _SCALES.items()}
+    parts |= _colours_and_hair(labels, c) | _features(labels, child, c)
+    hue = 2 * np.pi * (np.array([0.0, 1 / 3, 2 / 3]) + c.clothes)
+    parts["clothes"] = (115 + 60 * np.cos(hue)).tolist()
+    return SimpleNamespace(texture=c.texture, child=child, **parts)
 
 
 # ---------------------------------------------------------------- pictures and masks
 
 
 def draw_face(image_id: str, **changed) -> Image.Image:
-    """Draw the face that an identifier names.
+    """Draw the face that an identifier names, RGB [200, 200].
 
     Parameters
     ----------
     image_id : str
         Such as ``synthetic/129/000123.png``; the picture depends on nothing else.
     **changed
-        ``age``, ``gender`` or ``ethnicity`` to draw instead of the true one, all else equal.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB, 200 x 200.
-
-    Raises
-    ------
-    DataError
-        If the identifier names no synthetic face.
-
-    Examples
-    --------
-    >>> draw_face("synthetic/129/000123.png").size
-    (200, 200)
+        ``age`` (0..116), ``gender`` or ``ethnicity`` to draw instead of the true one.
     """
     seed, number, copy = _parse(image_id)
-    picture = draw(look(image_id, **changed))
+    picture = draw(_look(image_id, changed))
     return _disturb(picture, [seed, number, copy]) if copy else picture
 
 
@@ -359,56 +203,27 @@ def _disturb(picture: Image.Image, key: list[int]) -> Image.Image:
 
 
 def evidence_mask(image_id: str, task: str, **changed) -> np.ndarray:
-    """Where a face carries an attribute.
+    """Where a face carries an attribute, bool [200, 200]: what changes when only its label does.
 
-    Age shows in wrinkles and in the hair (grey, bald), below 18 years in the whole face;
-    gender in hair, brows, lips and beard, also where a beard or long hair is absent; ethnicity
-    in skin, hair and eyes.
+    So age shows in wrinkles, lips and hair, below 18 years in the whole face; gender in hair,
+    brows, lips, jaw and beard, also where a beard or long hair is absent; ethnicity in skin, hair
+    and eyes. A near-duplicate has the mask of the face it copies.
 
-    Parameters
-    ----------
-    image_id : str
-        Such as ``synthetic/129/000123.png``. Of a copy, the mask of the face it copies.
-    task : str
-        ``age``, ``age_bin`` (the same region), ``gender`` or ``ethnicity``.
-    **changed
-        Labels to draw instead of the true ones, as for `draw_face`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Bool, [200, 200].
-
-    Examples
-    --------
-    >>> mask = evidence_mask("synthetic/129/000123.png", "gender")
-    >>> mask.shape, bool(mask.any())
-    ((200, 200), True)
+    `changed` are labels to draw instead of the true ones, as for `draw_face`; ``age_bin`` shows
+    where ``age`` does.
     """
     if task not in TASKS:
         raise ValueError(f"task {task!r} is unknown; expected one of {TASKS}")
-    task = "age" if task == "age_bin" else task
-    face = look(image_id, **changed)
-    names = EVIDENCE[task]
-    if task == "age" and face.child > 0:
-        names = names + CHILD_EVIDENCE
-    mask = region_mask(face, names)
-    if task == "gender":  # the other gender's hair: its absence is evidence too
-        for gender in GENDERS:
-            mask |= region_mask(look(image_id, **{**changed, "gender": gender}), ("hair",))
-    return mask
-
-
-def head_mask(image_id: str) -> np.ndarray:
-    """Head with neck and hair, also the hair the other gender would wear; bool [200, 200]."""
-    mask = np.zeros((SIZE, SIZE), dtype=bool)
-    for gender in GENDERS:
-        face = look(image_id, gender=gender)
-        mask |= region_mask(face, ("skin", "hair", "scalp", "beard"))
-    return mask
-
-
-# ---------------------------------------------------------------- the data set
+    label = "age" if task == "age_bin" else task
+    own = true_labels(image_id)._replace(**changed)
+    young = (2, 8, 14) if label == "age" and own.age < ADULT else ()  # shows in the whole face
+    face = np.asarray(draw(_look(image_id, changed)), np.int16)
+    mask = np.zeros((SIZE, SIZE), bool)
+    for other in (*_OTHERS[label], *young):
+        if other != getattr(own, label):
+            drawn = np.asarray(draw(_look(image_id, {**changed, label: other})), np.int16)
+            mask |= np.abs(drawn - face).max(axis=2) > _VISIBLE
+    return np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(5))) > 0
 
 
 def load_synthetic(
@@ -424,35 +239,36 @@ def load_synthetic(
     ----------
     root : Path, optional
         Ignored; there are no files. Here so that all loaders are called alike.
-    n : int
-        Number of faces, 1..999999. Fewer faces are the first of more.
-    seed : int
-        0..999999999. Other seeds give other faces.
+    n, seed : int
+        Number of faces, 1..999999 (fewer faces are the first of more), and which.
     duplicates : float
         Share 0..0.5 of the `n` faces that are near-duplicates of another one.
     label_noise : float
-        Share 0..1 of these near-duplicates with one label wrong, for studies of conflicts.
-
-    Returns
-    -------
-    FaceSet
-        Its ``steps`` count the faces, the planted copies and the planted wrong labels.
-
-    Raises
-    ------
-    ValueError
-        If an argument lies outside its range.
-
-    Examples
-    --------
-    >>> faces = load_synthetic(n=20, duplicates=0.1)
-    >>> len(faces), faces.table["image"].iloc[0], faces.read("synthetic/129/000000.png").mode
-    (20, 'synthetic/129/000000.png', 'RGB')
+        Share 0..1 of these near-duplicates with one label wrong; ``steps`` counts both.
     """
-    _check_range("n", n, 1, 999_999)
-    _check_range("seed", seed, 0, 999_999_999)
-    _check_range("duplicates", duplicates, 0, 0.5)
-    _check_range("label_noise", label_noise, 0, 1)
+    ranges = {"n": (n, 1, 999_999), "seed": (seed, 0, 999_999_999)}
+    ranges |= {"duplicates": (duplicates, 0, 0.5), "label_noise": (label_noise, 0, 1)}
+    for name, (value, low, high) in ranges.items():
+        if not low <= value <= high:
+            raise ValueError(f"{name} is {value}; expected {low} to {high}")
+    images, labels, counts = _plant(n, seed, duplicates, label_noise)
+    age, gender, ethnicity = (list(column) for column in zip(*labels, strict=True))
+    table = new_table(images, source="synthetic", age=age, gender=gender, ethnicity=ethnicity)
+    # By construction: the search for near-duplicates takes drawings by one pen for one another.
+    table["group"] = table["image"].str.replace(r"_copy\d+", "", regex=True)
+    return FaceSet(
+        name="synthetic",
+        table=table,
+        grouped=True,
+        read=draw_face,
+        steps=counts,
+        version=_VERSION,
+        terms=TERMS,
+    )
+
+
+def _plant(n: int, seed: int, duplicates: float, label_noise: float):
+    """Identifiers, labels and counts, with near-duplicates and wrong labels among them."""
     copies = int(round(n * duplicates))
     images = [f"synthetic/{seed}/{i:06d}.png" for i in range(n - copies)]
     rng = np.random.default_rng([seed, n, copies])
@@ -462,66 +278,15 @@ def load_synthetic(
     wrong = rng.permutation(copies)[: int(round(copies * label_noise))] + n - copies
     for row in sorted(wrong.tolist()):
         labels[row] = _wrong(labels[row], rng)
-    age, gender, ethnicity = (list(column) for column in zip(*labels, strict=True))
-    counts = [("drawn", n), ("planted near-duplicates", copies)]
-    return FaceSet(
-        name="synthetic",
-        table=new_table(images, source="synthetic", age=age, gender=gender, ethnicity=ethnicity),
-        read=draw_face,
-        steps=steps_table([*counts, ("planted wrong labels", len(wrong))]),
-        terms=TERMS,
-    )
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}; expected {low} to {high}")
+    planted = [("planted near-duplicates", copies), ("planted wrong labels", len(wrong))]
+    return images, labels, [("drawn", n), *planted]
 
 
 def _wrong(labels: Labels, rng: np.random.Generator) -> Labels:
     """Change one label, chosen at random, to a wrong one."""
     field = Labels._fields[rng.integers(3)]
-    if field == "gender":
-        return labels._replace(gender=GENDERS[1 - GENDERS.index(labels.gender)])
-    if field == "ethnicity":
-        others = [name for name in ETHNICITIES if name != labels.ethnicity]
-        return labels._replace(ethnicity=others[rng.integers(len(others))])
-    step = int(rng.integers(15, 40))
-    return labels._replace(age=labels.age - step if labels.age > 50 else labels.age + step)
-
-
-# ---------------------------------------------------------------- to look at
-
-
-def contact_sheet(n: int = 40, seed: int = 129, columns: int = 8, tile: int = 120) -> Image.Image:
-    """Draw `n` faces with their labels on one sheet, titled 'synthetic'.
-
-    Parameters
-    ----------
-    n, seed : int
-        The first `n` faces of this seed.
-    columns, tile : int
-        Faces in a row, and their side in pixels.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB.
-    """
-    _check_range("n", n, 1, 999_999)
-    gap, caption, title = 10, 18, 46
-    rows = -(-n // columns)
-    size = (gap + columns * (tile + gap), title + rows * (tile + caption + gap))
-    sheet = Image.new("RGB", size, "white")
-    pen = ImageDraw.Draw(sheet)
-    heading = f"Synthetic faces, seed {seed}: drawn by code, no real person"
-    pen.text((gap, 12), heading, fill=(30, 30, 30), font=ImageFont.load_default(20))
-    small = ImageFont.load_default(11)
-    for i in range(n):
-        image = f"synthetic/{seed}/{i:06d}.png"
-        x, y = gap + (i % columns) * (tile + gap), title + (i // columns) * (tile + caption + gap)
-        sheet.paste(draw_face(image).resize((tile, tile), Image.Resampling.LANCZOS), (x, y))
-        age, gender, ethnicity = true_labels(image)
-        text = f"{age} y, {gender}, {ethnicity}"
-        pen.text((x, y + tile + 2), text, fill=(70, 70, 70), font=small)
-    return sheet
+    if field == "age":
+        step = int(rng.integers(15, 40))
+        return labels._replace(age=labels.age - step if labels.age > 50 else labels.age + step)
+    names = [name for name in _OTHERS[field] if name != getattr(labels, field)]
+    return labels._replace(**{field: names[rng.integers(len(names))]})

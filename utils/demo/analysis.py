@@ -1,8 +1,9 @@
 """From a picture to what each network says about each face in it."""
 
 import base64
+import contextlib
 import io
-from dataclasses import dataclass, field
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -11,105 +12,70 @@ from PIL import Image
 
 from utils import faces, models
 from utils.backbones.registry import BACKBONES
-from utils.datasets.facetable import ETHNICITIES, GENDERS
 from utils.demo.pictures import Picture, Refused
-from utils.training.predicting import age_quantile, predict_average
+from utils.explain.cams import batched_gradcam
+from utils.explain.target import explain_target
+from utils.files import DataError
+from utils.predict import Scorer
+from utils.training.predicting import age_quantile
+from utils.vocabulary import CLASSES
 
 MAX_FACES = 20  # the largest ones are read
 TASKS = ("age", "gender", "ethnicity")
-_PROTOCOLS = ("finetune", "partial", "head")
+_PROTOCOLS = ("finetune", "partial", "linear_probe")
 
 
-@dataclass
-class Model:
-    """One network, loaded once.
+class Model(Scorer):
+    """One network, loaded once, with its name in the API and its label on the page."""
 
-    Attributes
-    ----------
-    name, label : str
-        Identifier in the API and name on the page.
-    network : keras.Model
-    about : dict
-        Its card or configuration.
-    error : float or None
-        Mean absolute error of the age on test faces, in years, where it was measured.
-    """
-
-    name: str
-    label: str
-    network: object
-    about: dict
-    error: float | None = None
-    _targets: dict = field(default_factory=dict, repr=False)
-
-    @property
-    def size(self) -> int:
-        """Side of the input in pixels."""
-        return int(self.network.inputs[0].shape[1])
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether it has only seen drawn faces."""
-        return self.about.get("dataset") == "synthetic"
-
-    def predict(self, crops: list[Image.Image]) -> dict[str, np.ndarray]:
-        """Probabilities by task, averaged over crop and mirror image, as the study's figures."""
-        pixels = np.stack([np.asarray(crop) for crop in crops])
-        return predict_average(self.network, pixels, np.arange(len(pixels)))
+    def __init__(self, name: str, folder: Path):
+        super().__init__(folder.name)
+        entry = BACKBONES.get(self.about["model"])
+        self.name, self.layer = name, entry and entry.last_conv
+        self.label = entry.label if entry else self.about.get("label") or name
+        self.error = models.age_error(folder)  # years, or None
+        self.synthetic = self.about["dataset"] == "synthetic"
+        faces.frame_of(self.about["dataset"])
+        said = self.outputs([Image.new("RGB", (self.size, self.size), (127, 127, 127))])
+        if not all(np.isfinite(values).all() for values in said.values()):
+            raise DataError(f"the network in {folder} does not answer in numbers: train it again")
+        self._targets: dict = {}
 
     def heat_maps(self, crops: list[Image.Image]) -> dict[str, np.ndarray]:
         """Grad-CAM [n, s, s] by task, 0..1: what makes the face older, or the predicted class."""
-        from utils.explain.cams import batched_gradcam
-        from utils.explain.target import explain_target
-
-        entry = BACKBONES.get(self.about.get("model"))
-        pixels = np.stack([np.asarray(crop) for crop in crops])
-        maps = {}
-        for task in TASKS:
-            if task not in self._targets:
-                layer = entry.last_conv if entry else None
-                self._targets[task] = explain_target(self.network, task, layer)
-            maps[task] = batched_gradcam(self._targets[task], pixels, task)
+        pixels, maps = np.stack([np.asarray(crop) for crop in crops]), {}
+        with contextlib.suppress(ValueError):  # what cannot be explained still predicts
+            for task in TASKS:
+                if task not in self._targets:
+                    self._targets[task] = explain_target(self.network, task, self.layer)
+                maps[task] = batched_gradcam(self._targets[task], pixels, task)
         return maps
 
 
 def choose(found: dict[str, Path]) -> dict[str, Path]:
     """The best model of each backbone: most layers trained, then lowest error in validation.
 
-    Networks trained on all of UTKFace and a split without near-copies across it come first.
-    Models of drawn faces are used only if there are no others.
-
-    Parameters
-    ----------
-    found : dict from name to folder
-        As `utils.models.available` gives it.
-
-    Returns
-    -------
-    dict from backbone to folder
-        The backbone that the repository ships first, the others as the study orders them.
+    Networks trained on all of UTKFace and a split without near-duplicates across it come first.
+    Models of drawn faces are used only if there are no others. The backbone that the repository
+    ships comes first, the others as the study orders them.
     """
     rows = [(_rank(path), models.describe(path), path) for path in found.values()]
-    real = [row for row in rows if row[1].get("dataset") != "synthetic"]
+    real = [row for row in rows if row[1]["dataset"] != "synthetic"]
     chosen: dict[str, Path] = {}
     for _, about, path in sorted(real or rows, key=lambda row: (row[0], str(row[2]))):
         chosen.setdefault(about["model"], path)
     shipped = {about["model"] for _, about, path in rows if models.is_shipped(path)}
-    known = list(BACKBONES)
-
-    def place(name: str) -> tuple:
-        return name not in shipped, known.index(name) if name in known else len(known), name
-
-    return {name: chosen[name] for name in sorted(chosen, key=place)}
+    known = {name: place for place, name in enumerate(BACKBONES)}
+    order = sorted(chosen, key=lambda name: (name not in shipped, known.get(name, 99), name))
+    return {name: chosen[name] for name in order}
 
 
 def _rank(folder: Path) -> tuple:
-    about = models.describe(folder)
+    about, error = models.describe(folder), models.age_error(folder, "val")
     protocol = about.get("protocol")
-    error = models.age_error(folder, "val")
     return (
-        about.get("dataset") != "utkface",
-        about.get("split") == "naive",
+        about["dataset"] != "utkface",
+        about.get("split") == "random",
         bool(about.get("limit")),
         _PROTOCOLS.index(protocol) if protocol in _PROTOCOLS else len(_PROTOCOLS),
         99.0 if error is None else error,
@@ -117,25 +83,24 @@ def _rank(folder: Path) -> tuple:
 
 
 class Analyst:
-    """Finds faces and asks the networks about them.
+    """Finds faces and asks the networks about them: by default the best of `models.available()`.
 
-    Parameters
-    ----------
-    chosen : dict from name to folder, optional
-        By default `choose(utils.models.available())`.
+    One that cannot be used is left out with a line, and the next best of its backbone is taken.
     """
 
-    def __init__(self, chosen: dict[str, Path] | None = None):
-        chosen = choose(models.available()) if chosen is None else chosen
-        if not chosen:
-            raise ValueError("there is no model; expected one in data/models or data/runs")
+    def __init__(self, found: dict[str, Path] | None = None):
+        left = dict(models.available() if found is None else found)
         self.models: dict[str, Model] = {}
-        for name, folder in chosen.items():
-            about = models.describe(folder)
-            label = about.get("label") or name
-            error = models.age_error(folder)
-            self.models[name] = Model(name, label, models.load(folder.name), about, error)
         self.ready = False
+        while todo := {n: f for n, f in choose(left).items() if n not in self.models}:
+            name, folder = next(iter(todo.items()))
+            try:
+                self.models[name] = Model(name, folder)
+            except ValueError as error:
+                print(f"left out: {error}", file=sys.stderr)
+                left = {n: f for n, f in left.items() if f != folder}
+        if not self.models:
+            raise ValueError("there is no model that can be used; train one: ./run_all.sh smoke")
 
     @property
     def synthetic(self) -> bool:
@@ -159,96 +124,56 @@ class Analyst:
         """A model by its name, by default the first."""
         name = name or next(iter(self.models))
         if name not in self.models:
-            raise Refused(
-                404,
-                "unknown_model",
-                f"There is no such model; there are: {', '.join(self.models)}.",
-            )
+            there = ", ".join(self.models)
+            raise Refused(404, "unknown_model", f"There is no such model; there are: {there}.")
         return self.models[name]
 
     def analyse(
-        self,
-        picture: Picture,
-        name: str | None = None,
-        whole: bool = False,
-        details: bool = False,
+        self, picture: Picture, name: str | None = None, whole: bool = False, details: bool = False
     ) -> dict:
         """Everything about one picture as the API returns it; see ``openapi.yaml``.
 
-        Parameters
-        ----------
-        picture : Picture
-        name : str, optional
-            Which model.
-        whole : bool
-            Take the whole picture for one face.
-        details : bool
-            Add age distributions, crops and heat-maps.
+        `name` is that of a model, `whole` takes the whole picture for one face, `details` adds age
+        distributions, crops and heat-maps.
         """
-        model = self.model(name)
-        found, crops = self._crops(picture, model.size, whole)
-        answer = {
-            "model": model.name,
-            "width": picture.size[0],
-            "height": picture.size[1],
-            "faces_found": len(found),
-            "faces": [],
-        }
-        if crops:
-            outputs = model.predict(crops)
-            maps = self._maps(model, crops) if details else None
-            for k, face in enumerate(found[: len(crops)]):
-                row = _face_row(face, picture.scale, outputs, k, details)
-                if details:
-                    row |= _pictures(crops[k], maps, k)
-                answer["faces"].append(row)
-        return answer
-
-    def _crops(self, picture: Picture, size: int, whole: bool):
+        model, image = self.model(name), picture.image
         if whole:
-            face = faces.Face((0.0, 0.0, *map(float, picture.image.size)), 1.0)
-            return [face], [faces.whole_picture(picture.image, size)]
-        found = faces.detect(picture.image)
-        crops = [
-            faces.crop_like_training(picture.image, face.box, face.landmarks, size)
-            for face in found[:MAX_FACES]
-        ]
-        return found, crops
+            found = [faces.Face((0.0, 0.0, *map(float, image.size)), 1.0)]
+            crops = [model.crop(image)]
+        else:
+            found = faces.detect(image)
+            crops = [model.crop(image, face) for face in found[:MAX_FACES]]
+        rows = []
+        if crops:
+            outputs = model.outputs(crops)
+            maps = model.heat_maps(crops) if details else {}
+            for k, (face, crop) in enumerate(zip(found, crops, strict=False)):
+                rows.append(_face_row(face, picture, outputs, k, details))
+                if details:
+                    rows[k] |= _pictures(crop, maps, k)
+        width, height = picture.size
+        size = {"width": width, "height": height}
+        return {"model": model.name} | size | {"faces_found": len(found), "faces": rows}
 
-    @staticmethod
-    def _maps(model: Model, crops) -> dict | None:
-        try:
-            return model.heat_maps(crops)
-        except ValueError:  # a network that cannot be explained still predicts
-            return None
 
-
-def _face_row(face, scale: float, outputs: dict, k: int, details: bool) -> dict:
-    p = outputs["age"][k : k + 1].astype(float)
-    p = p / p.sum()
-    low, high = (float(age_quantile(p, share)[0]) for share in (0.1, 0.9))
-    age = {"mean": float(p[0] @ np.arange(p.shape[1])), "low": low, "high": high}
-    row = {
-        "box": [round(value * scale) for value in face.box],
-        "confidence": round(face.confidence, 4),
-        "age": {name: round(value, 1) for name, value in age.items()},
-        "gender": _shares(GENDERS, outputs["gender"][k]),
-        "ethnicity": _shares(ETHNICITIES, outputs["ethnicity"][k]),
+def _face_row(face, picture: Picture, outputs: dict, k: int, details: bool) -> dict:
+    p = outputs["age"][k].astype(float)
+    p /= p.sum()
+    low, high = (float(age_quantile(p[None], share)[0]) for share in (0.1, 0.9))
+    age = {"mean": float(p @ np.arange(len(p))), "low": low, "high": high}
+    age = {name: round(value, 1) for name, value in age.items()}
+    shares = {
+        task: dict(zip(CLASSES[task], outputs[task][k].astype(float).round(4), strict=True))
+        for task in ("gender", "ethnicity")
     }
-    if details:
-        row["age"]["distribution"] = [round(float(value), 5) for value in p[0]]
-    return row
+    age |= {"distribution": p.round(5).tolist()} if details else {}
+    box, confidence = picture.box(face.box), round(face.confidence, 4)
+    return {"box": box, "confidence": confidence, "age": age, **shares}
 
 
-def _shares(names, values) -> dict[str, float]:
-    return {name: round(float(value), 4) for name, value in zip(names, values, strict=True)}
-
-
-def _pictures(crop: Image.Image, maps: dict | None, k: int) -> dict:
+def _pictures(crop: Image.Image, maps: dict, k: int) -> dict:
     heat = {
-        task: _data_uri(_coloured(values[k]), "PNG")
-        for task, values in (maps or {}).items()
-        if values[k].any()
+        task: _data_uri(_coloured(maps[task][k]), "PNG") for task in maps if maps[task][k].any()
     }
     return {"crop": _data_uri(crop, "JPEG"), "heat_maps": heat}
 
@@ -257,7 +182,7 @@ def _coloured(heat: np.ndarray) -> Image.Image:
     """A map as colours whose opacity is the attention."""
     pixels = matplotlib.colormaps["inferno"](heat)
     pixels[..., 3] = heat
-    return Image.fromarray(np.round(pixels * 255).astype(np.uint8), "RGBA")
+    return Image.fromarray(np.round(pixels * 255).astype(np.uint8))
 
 
 def _data_uri(image: Image.Image, kind: str) -> str:

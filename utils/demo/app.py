@@ -34,29 +34,19 @@ class MemoryRequest(Request):
 
     max_form_parts = 10
 
-    def _get_file_stream(
-        self, total_content_length, content_type, filename=None, content_length=None
-    ):
+    def _get_file_stream(self, *_, **__):
         return io.BytesIO()
 
 
 def create_app(analyst: Analyst, worker: Worker) -> Flask:
-    """Build the application.
-
-    Parameters
-    ----------
-    analyst : Analyst
-        With its models loaded.
-    worker : Worker
-        Does all decoding and predicting.
-    """
+    """Build the application; `worker` does all decoding and predicting."""
     app = Flask(__name__)
     app.request_class = MemoryRequest
     app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES + FORM_OVERHEAD
     app.json.sort_keys = False
     _add_page(app, analyst)
     _add_api(app, analyst, worker)
-    _add_errors(app)
+    app.register_error_handler(Exception, _answer)
     app.after_request(_finish)
     return app
 
@@ -75,7 +65,7 @@ def _add_page(app: Flask, analyst: Analyst) -> None:
 
     @app.get("/openapi.yaml")
     def openapi():
-        return Response(OPENAPI.read_text(), mimetype="application/yaml")
+        return Response(OPENAPI.read_text(encoding="utf-8"), mimetype="application/yaml")
 
 
 def _add_api(app: Flask, analyst: Analyst, worker: Worker) -> None:
@@ -83,32 +73,21 @@ def _add_api(app: Flask, analyst: Analyst, worker: Worker) -> None:
     def predict():
         if request.headers.get("Sec-Fetch-Site") == "cross-site":
             raise Refused(403, "cross_site", "Requests from other sites are not answered.")
-        options = {
-            "name": request.args.get("model"),
-            "whole": _flag("whole"),
-            "details": _flag("details"),
-        }
+        options = {"name": request.args.get("model")}
+        options |= {name: _flag(name) for name in ("whole", "details")}
         analyst.model(options["name"])  # an unknown name need not wait in the queue
-        upload = request.files.get("image")
-        if upload is None:
+        if len(uploads := request.files.getlist("image")) != 1:
             raise Refused(400, "no_image", "Send one picture as the form field 'image'.")
-        content = upload.stream.read(MAX_BYTES + 1)
-        return jsonify(worker.run(_decode_and_analyse, analyst, content, **options))
+        content = uploads[0].stream.read(MAX_BYTES + 1)
+        # Decoded by the worker, so that only one large picture is in memory at a time.
+        return jsonify(worker.run(lambda: analyst.analyse(decode(content), **options)))
 
     @app.get("/healthz")
     def health():
         well = worker.alive and analyst.ready
-        state = {
-            "status": "ok" if well else "starting" if worker.alive else "down",
-            "models": list(analyst.models),
-            "waiting": worker.waiting,
-        }
+        status = "ok" if well else "down" if analyst.ready else "starting"
+        state = {"status": status, "models": list(analyst.models), "waiting": worker.waiting}
         return jsonify(state), 200 if well else 503
-
-
-def _decode_and_analyse(analyst: Analyst, content: bytes, **options) -> dict:
-    # In the worker, so that only one large picture is in memory at a time.
-    return analyst.analyse(decode(content), **options)
 
 
 def _flag(name: str) -> bool:
@@ -118,31 +97,20 @@ def _flag(name: str) -> bool:
     return value == "true"
 
 
-def _add_errors(app: Flask) -> None:
-    def answer(refused: Refused):
-        response = jsonify({"error": {"code": refused.code, "message": str(refused)}})
-        return response, refused.status, refused.headers
-
-    app.register_error_handler(Refused, answer)
-
-    @app.errorhandler(HTTPException)
-    def http_error(error):
-        if isinstance(error, RequestEntityTooLarge):
-            return answer(too_many_bytes())
+def _answer(error: Exception):
+    """Any error as JSON; what was not foreseen is told to the console, never to the visitor."""
+    if isinstance(error, RequestEntityTooLarge):
+        error = too_many_bytes()
+    elif isinstance(error, HTTPException):
         code = (error.name or "error").lower().replace(" ", "_")
-        headers = (
-            {"Allow": ", ".join(error.valid_methods)}
-            if getattr(error, "valid_methods", None)
-            else {}
-        )
-        return answer(Refused(error.code or 500, code, f"{error.name}.", headers))
-
-    @app.errorhandler(Exception)
-    def unexpected(error):
-        log.exception("unexpected error")  # to the console, never to the visitor
-        return answer(
-            Refused(500, "internal", "Something went wrong here; the picture was not kept.")
-        )
+        methods = getattr(error, "valid_methods", None)
+        headers = {"Allow": ", ".join(methods)} if methods else {}
+        error = Refused(error.code or 500, code, f"{error.name}.", headers)
+    elif not isinstance(error, Refused):
+        log.error("unexpected error", exc_info=error)
+        error = Refused(500, "internal", "Something went wrong here; the picture was not kept.")
+    body = {"error": {"code": error.code, "message": str(error)}}
+    return jsonify(body), error.status, error.headers
 
 
 def _finish(response: Response) -> Response:

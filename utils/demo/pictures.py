@@ -4,30 +4,21 @@ import io
 import warnings
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from utils.datasets.cleaning import open_rgb
-from utils.datasets.facetable import DataError
+from utils.datasets.pictures import open_rgb
+from utils.files import DataError
 
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 50_000_000  # as header says, before anything is decoded
+MAX_SCANS = 100  # of a progressive JPEG, each of which costs a pass over all pixels
 WORKING_SIDE = 2048  # larger pictures are shrunk: a face needs 200 pixels
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
 
 
 class Refused(Exception):
-    """A request that cannot be answered.
-
-    Attributes
-    ----------
-    status : int
-        HTTP status.
-    code : str
-        A word for programs.
-    headers : dict
-        More headers of the answer.
-    """
+    """A request that cannot be answered: HTTP status, a word for programs, more headers."""
 
     def __init__(self, status: int, code: str, message: str, headers: dict | None = None):
         super().__init__(message)
@@ -36,58 +27,36 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture, upright.
+    """A decoded picture, upright."""
 
-    Attributes
-    ----------
-    image : PIL.Image
-        RGB without metadata, at most WORKING_SIDE pixels a side.
-    size : tuple of int
-        Width and height of the original, upright.
-    """
+    image: Image.Image  # RGB without metadata, at most WORKING_SIDE pixels a side
+    size: tuple[int, int]  # width and height of the original, upright
 
-    image: Image.Image
-    size: tuple[int, int]
-
-    @property
-    def scale(self) -> float:
-        """Pixels of the original per pixel of `image`."""
-        return self.size[0] / self.image.width
+    def box(self, box) -> list[int]:
+        """x, y, width, height in `image` as pixels of the original."""
+        x, y = self.size[0] / self.image.width, self.size[1] / self.image.height
+        return [round(value * scale) for value, scale in zip(box, (x, y, x, y), strict=True)]
 
 
 def decode(content: bytes) -> Picture:
-    """Decode a picture by its content; its name plays no part.
-
-    Parameters
-    ----------
-    content : bytes
-        A JPEG, PNG, WebP, GIF (its first frame) or BMP file.
-
-    Raises
-    ------
-    Refused
-        If it is empty, too large, of another format, or broken.
-    """
+    """Decode a JPEG, PNG, WebP, GIF (first frame) or BMP, or say why it is refused."""
     if not content:
         raise Refused(400, "empty", "The file is empty.")
     if len(content) > MAX_BYTES:
         raise too_many_bytes()
-    size, turned = _inspect(content)
-    if size[0] * size[1] > MAX_PIXELS:
-        raise Refused(
-            413,
-            "too_many_pixels",
-            f"The picture has {size[0]} x {size[1]} pixels; "
-            f"at most {MAX_PIXELS // 1_000_000} million are read.",
-        )
+    width, height = _inspect(content)
+    if width * height > MAX_PIXELS:
+        raise _too_many_pixels(f"{width} x {height} pixels")
     try:
-        image = ImageOps.exif_transpose(_load(content))
-    except (DataError, OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError):
-        raise Refused(422, "broken", "The picture is damaged and cannot be decoded.") from None
-    upright = size[::-1] if turned else size
+        image = open_rgb(content, upright=True)
+    except (DataError, MemoryError):
+        raise _broken() from None
+    if (image.width > image.height) != (width > height):  # it was turned on its side
+        width, height = height, width
+    image.thumbnail((WORKING_SIDE,) * 2, Image.Resampling.BILINEAR, reducing_gap=2.0)
     clean = Image.new("RGB", image.size)  # pixels only: no EXIF, no comments, no profile
     clean.paste(image)
-    return Picture(clean, upright)
+    return Picture(clean, (width, height))
 
 
 def too_many_bytes() -> Refused:
@@ -95,42 +64,42 @@ def too_many_bytes() -> Refused:
     return Refused(413, "too_large", f"The file is larger than {MAX_BYTES // 1_000_000} MB.")
 
 
-def _inspect(content: bytes) -> tuple[tuple[int, int], bool]:
-    """Size by the header, and whether EXIF turns the picture on its side."""
+def _too_many_pixels(seen: str) -> Refused:
+    most = f"at most {MAX_PIXELS // 1_000_000} million are read"
+    return Refused(413, "too_many_pixels", f"The picture has {seen}; {most}.")
+
+
+def _broken() -> Refused:
+    return Refused(422, "broken", "The picture is damaged and cannot be decoded.")
+
+
+def _inspect(content: bytes) -> tuple[int, int]:
+    """Size by the header, before anything is decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-                return picture.size, picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                size, costly = picture.size, _is_costly(picture, content)
     except Image.DecompressionBombError:
-        raise Refused(
-            413,
-            "too_many_pixels",
-            f"The picture has more than {MAX_PIXELS // 1_000_000} million pixels.",
-        ) from None
+        raise _too_many_pixels("too many pixels") from None
     except UnidentifiedImageError:
         raise _unknown(content) from None
     except Exception:  # Pillow's readers raise whatever a hostile file provokes
-        raise Refused(422, "broken", "The picture is damaged and cannot be decoded.") from None
+        raise _broken() from None
+    if costly:
+        raise Refused(422, "too_costly", "The picture takes too long to decode; save it anew.")
+    return size
+
+
+def _is_costly(picture: Image.Image, content: bytes) -> bool:
+    """Whether a small file may hold a decoder for many seconds."""
+    if picture.format == "BMP":
+        return picture.info.get("compression", 0) in (1, 2)  # run lengths
+    return picture.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > MAX_SCANS
 
 
 def _unknown(content: bytes) -> Refused:
+    message = "This is not a picture that can be read; send a JPEG, PNG, WebP, GIF or BMP."
     if content[4:12] in _HEIC:
         message = "This is a HEIC photograph, which is not read here; save it as JPEG."
-    else:
-        message = "This is not a picture that can be read; send a JPEG, PNG, WebP, GIF or BMP."
     return Refused(415, "not_a_picture", message)
-
-
-def _load(content: bytes) -> Image.Image:
-    """Decode, shrink to WORKING_SIDE, as RGB, with EXIF kept for the turn."""
-    with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-        exif = picture.getexif()
-        if picture.format in ("JPEG", "MPO"):
-            # JPEG can be decoded at 1/2, 1/4 or 1/8: far less work for a large photograph.
-            picture.draft(None, (WORKING_SIDE, WORKING_SIDE))
-        plain = picture.mode == "RGB"
-        image = picture.convert("RGB") if plain else open_rgb(content)
-    image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    image.info["exif"] = exif.tobytes() if exif else b""
-    return image

@@ -1,7 +1,11 @@
-"""Waitress around the application: threads, limits, and everything in memory."""
+"""Waitress around the application: threads, limits, everything in memory, and an orderly end."""
 
+import contextlib
 import logging
+import signal
+import socket
 import threading
+import time
 
 from waitress import create_server
 
@@ -11,28 +15,38 @@ from utils.demo.pictures import MAX_BYTES, Refused
 from utils.demo.worker import Worker
 
 MEMORY = 64_000_000  # buffers below this never become temporary files
+GRACE = 20.0  # seconds for what is being answered when the server is told to stop
 
 
-def make_server(analyst: Analyst, host: str, port: int, worker: Worker | None = None):
-    """A server that listens already; call ``run()`` on it.
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to a host (IPv4 before IPv6); a ValueError of one line if that fails."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        raise ValueError(f"--host {host}: no such address on this computer") from None
+    family, _, _, _, address = min(found)
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.bind(address)
+        return bound
+    except OSError as error:
+        bound.close()
+        advice = "choose another: --port N"
+        raise ValueError(
+            f"cannot listen on {host}, port {port}: {error.strerror}; {advice}"
+        ) from None
 
-    Parameters
-    ----------
-    analyst : Analyst
-    host : str
-        Address to listen on.
-    port : int
-        0 for any free one; then see ``effective_port``.
-    """
+
+def make_server(analyst: Analyst, bound: socket.socket, worker: Worker | None = None):
+    """A server that listens already on a socket of `listen`; see `serve`."""
     worker = worker or Worker()
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     server = create_server(
         create_app(analyst, worker),
-        host=host,
-        port=port,
+        sockets=[bound],
         # Each waiting picture holds a thread; the others serve the page and say "busy".
         threads=worker.length + 8,
-        connection_limit=64,
+        connection_limit=256,
         max_request_body_size=MAX_BYTES + FORM_OVERHEAD,
         max_request_header_size=16_384,
         inbuf_overflow=MEMORY,
@@ -46,8 +60,29 @@ def make_server(analyst: Analyst, host: str, port: int, worker: Worker | None = 
     return server
 
 
+def serve(server) -> None:
+    """Answer until SIGTERM or Ctrl-C; then accept nothing more and finish what has begun."""
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    while not stop.is_set():
+        _turn(server)
+    server.accepting = False
+    server.socket.close()
+    server.del_channel()
+    until = time.monotonic() + GRACE
+    while time.monotonic() < until and any(
+        line.request or line.requests or line.total_outbufs_len
+        for line in server.active_channels.values()
+    ):
+        _turn(server)
+    server.task_dispatcher.shutdown(timeout=0)
+
+
+def _turn(server) -> None:
+    server.asyncore.loop(0.5, server.adj.asyncore_use_poll, server._map, count=1)
+
+
 def _warm_up(analyst: Analyst, worker: Worker) -> None:
-    try:
+    with contextlib.suppress(Refused):  # past the time limit it goes on in the worker
         worker.run(analyst.warm_up)
-    except Refused:
-        pass  # slower than the time limit; it goes on in the worker all the same

@@ -1,7 +1,8 @@
 """One worker, one bounded queue: one picture at a time, and nobody waits for ever."""
 
-import logging
-import queue
+import collections
+import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -12,78 +13,66 @@ from utils.demo.pictures import Refused
 
 QUEUE_LENGTH = 8
 TIME_LIMIT = 20.0  # seconds, waiting included
-log = logging.getLogger("utils.demo")
 
 
 class Worker:
-    """Runs jobs one after the other in a thread of its own.
-
-    Parameters
-    ----------
-    length : int
-        Jobs that may wait.
-    time_limit : float
-        Seconds until a request is given up.
-    """
+    """Runs jobs one after the other; `length` may wait, none longer than `time_limit` seconds."""
 
     def __init__(self, length: int = QUEUE_LENGTH, time_limit: float = TIME_LIMIT):
         self.length, self.time_limit = length, time_limit
-        self._jobs: queue.Queue = queue.Queue(maxsize=length)
+        self._jobs: collections.deque = collections.deque()
+        self._changed = threading.Condition()
         self._seconds = 1.0  # running mean of a job
+        self._began = float("inf")  # of the job at work
         self._thread = threading.Thread(target=self._work, name="faces", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
         """Jobs that wait."""
-        return self._jobs.qsize()
+        return len(self._jobs)
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        """Whether the thread runs, and no job is older than the limit."""
+        return self._thread.is_alive() and time.monotonic() - self._began < self.time_limit
 
     def run(self, job: Callable, *arguments, **options):
-        """Do a job in the worker's thread and return its result.
-
-        Raises
-        ------
-        Refused
-            429 if the queue is full, 503 if the time limit passes; with Retry-After.
-        """
+        """Do a job in the worker's thread; `Refused` if the queue is full or the time is over."""
         future: Future = Future()
-        try:
-            self._jobs.put_nowait((future, job, arguments, options))
-        except queue.Full:
-            raise Refused(
-                429,
-                "busy",
-                "Too many pictures are waiting; try again in a moment.",
-                self._retry_after(),
-            ) from None
+        entry = future, functools.partial(job, *arguments, **options)
+        with self._changed:
+            if self.waiting >= self.length:
+                message = "Too many pictures are waiting; try again in a moment."
+                raise Refused(429, "busy", message, self._retry_after())
+            self._jobs.append(entry)
+            self._changed.notify()
         try:
             return future.result(timeout=self.time_limit)
         except FutureTimeout:
-            future.cancel()  # a job that has not begun is skipped
-            raise Refused(
-                503,
-                "timeout",
-                "The picture took too long; try again later or a smaller one.",
-                self._retry_after(),
-            ) from None
+            if future.done():  # the job's own error
+                raise
+        future.cancel()
+        with contextlib.suppress(ValueError):  # it has begun, and ends for nobody
+            self._jobs.remove(entry)
+        message = "The picture took too long; try again later or a smaller one."
+        raise Refused(503, "timeout", message, self._retry_after())
 
     def _retry_after(self) -> dict:
         return {"Retry-After": str(max(1, round(self._seconds * (self.waiting + 1))))}
 
     def _work(self) -> None:
         while True:
-            future, job, arguments, options = self._jobs.get()
+            with self._changed:
+                self._changed.wait_for(lambda: self._jobs)
+                future, job = self._jobs.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
-            started = time.perf_counter()
+            self._began = time.monotonic()
             try:
-                future.set_result(job(*arguments, **options))
+                future.set_result(job())
             except BaseException as error:  # handed to the request; the worker lives on
                 future.set_exception(error)
-            self._seconds += 0.2 * (time.perf_counter() - started - self._seconds)
-            del future, job, arguments, options  # no picture outlives its request
+            self._seconds += 0.2 * (time.monotonic() - self._began - self._seconds)
+            self._began = float("inf")
+            del future, job  # no picture outlives its request

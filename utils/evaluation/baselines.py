@@ -1,4 +1,4 @@
-"""The trivial guess: what a model that never looks at the picture would score.
+"""The baseline: what a model that never looks at the picture would score.
 
 Age: the median of the training ages, which no constant beats on mean absolute error. Classes: the
 most frequent one among the training labels.
@@ -6,44 +6,27 @@ most frequent one among the training labels.
 
 import numpy as np
 
-from utils.datasets.facetable import DataError
-from utils.evaluation.columns import CLASSES, probability_columns, require, truth, truth_column
+from utils.evaluation.columns import require, truth
 from utils.evaluation.metrics import evaluate
+from utils.files import DataError
+from utils.vocabulary import CLASSES, probability_columns, truth_column
 
 
-def fitting_split(labels):
-    """The split that the guess is made on: train, else val, for tables without training rows."""
-    require(labels, ["split"], "labels")
-    for split in ("train", "val"):
-        if (labels["split"] == split).any():
-            return split
-    raise DataError(
-        "baseline: no train or val faces among the labels; pass a table that has their labels"
-    )
+def baseline_predictions(labels):
+    """The labels (image, split and any of age, gender, ethnicity) with one answer for all faces.
 
-
-def trivial_predictions(labels):
-    """A predictions table in which every face gets the same answer.
-
-    Parameters
-    ----------
-    labels : DataFrame
-        Columns image, split and any of age, gender, ethnicity; a FaceTable or predictions.
-
-    Returns
-    -------
-    DataFrame
-        `labels` columns plus pred_age and probabilities of 0 or 1.
+    Adds pred_age and probabilities of 0 or 1, made on the training faces, or on validation faces
+    in a table without training faces.
     """
     require(labels, ["image", "split"], "labels")
-    fit = labels[labels["split"] == fitting_split(labels)]
+    fit = labels[labels["split"] == ("train" if (labels["split"] == "train").any() else "val")]
+    if fit.empty:
+        raise DataError("baseline: no train or val faces; pass a table that has their labels")
     found = [name for name in ("image", "split", "age", "gender", "ethnicity") if name in labels]
     result = labels[found].reset_index(drop=True).copy()
     if "age" in found and fit["age"].notna().any():
         result["pred_age"] = float(np.nanmedian(fit["age"].to_numpy(float)))
-    for task in CLASSES:
-        if truth_column(task) not in found:
-            continue
+    for task in (task for task in CLASSES if truth_column(task) in found):
         codes = truth(fit, task)
         if (codes >= 0).any():
             winner = np.bincount(codes[codes >= 0]).argmax()
@@ -52,18 +35,6 @@ def trivial_predictions(labels):
     return result
 
 
-def trivial_baseline(labels, splits=("val", "test")):
-    """Score the trivial guess, in the format of `metrics.evaluate`.
-
-    Returns
-    -------
-    DataFrame
-        Columns task, metric, split, value, n.
-
-    >>> import pandas as pd
-    >>> split = ["train", "train", "train", "test"]
-    >>> faces = pd.DataFrame({"image": list("abcd"), "split": split, "age": [10, 20, 60, 25]})
-    >>> trivial_baseline(faces)["value"].tolist()[:2]
-    [5.0, 1.0]
-    """
-    return evaluate(trivial_predictions(labels), splits)
+def baseline(labels, splits=("val", "test")):
+    """Score the baseline, in the format of `utils.evaluation.metrics.evaluate`."""
+    return evaluate(baseline_predictions(labels), splits)

@@ -1,65 +1,45 @@
-"""Cluster bootstrap: how sure a metric is, when some faces are near-copies of others.
+"""Cluster bootstrap: how certain a metric is, when some faces are near-duplicates of others.
 
 Faces of one duplicate group rise and fall together, so groups are drawn, not faces (Davison and
 Hinkley 1997, section 3.8). Each metric is a function of sums over faces; a resample is a vector of
 counts per group, and all resamples of all metrics are one matrix product.
 """
 
+import functools
+
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from utils.datasets.facetable import DataError
-from utils.evaluation.columns import METRICS, known, part, require, tasks_of
+from utils.evaluation.columns import known, part, require, tasks_of
 from utils.evaluation.metrics import metrics_from, statistics
-
-LEVEL = 0.95
+from utils.files import DataError
+from utils.vocabulary import METRICS
 
 
 class Resamples:
-    """Counts of `n` resamples of the groups, drawn once and shared by all metrics and runs.
-
-    Parameters
-    ----------
-    groups : sequence, length faces
-        Group of each face.
-    n : int
-        Number of resamples.
-    seed : int
-    """
+    """Counts [groups, n] of resamples of the groups (one of each face), shared by all metrics."""
 
     def __init__(self, groups, n=2000, seed=129):
         self.codes, names = pd.factorize(np.asarray(groups, dtype=object))
-        if not len(names):
-            raise DataError("bootstrap: no faces to draw from; check the split and the group names")
-        if (self.codes < 0).any():
-            raise DataError("bootstrap: some faces have no group; give each face a group")
+        if not len(names) or (self.codes < 0).any():
+            raise DataError("bootstrap: no faces, or some without a group; give each face a group")
         if n < 2:
             raise ValueError(f"bootstrap: {n} resamples asked for; expected at least 2")
-        draw = np.random.default_rng(seed)
-        size = len(names)
+        draw, size = np.random.default_rng(seed), len(names)
         # Single precision: counts stay exact up to 16 million, and the product is twice as fast.
         rows = [np.bincount(draw.integers(0, size, size), minlength=size) for _ in range(n)]
-        self.counts = np.ascontiguousarray(np.array(rows, np.float32).T)  # [groups, n]
+        self.counts = np.ascontiguousarray(np.array(rows, np.float32).T)
 
     def sums(self, values, mask=None):
-        """Sum of `values` over the faces of each resample.
+        """Sums of `values` [faces, d] over the faces of each resample: [resamples, d].
 
-        Parameters
-        ----------
-        values : ndarray, shape [faces, d]
-        mask : ndarray of bool, shape [faces], optional
-            Faces to sum over; a small part of them costs a small part of the time.
-
-        Returns
-        -------
-        ndarray, shape [resamples, d]
+        With a bool `mask` [faces] only over its faces; a small part costs a small part of the time.
         """
         values = np.asarray(values, float)
         if len(values) != len(self.codes):
-            raise ValueError(
-                f"bootstrap: {len(values)} rows of values for {len(self.codes)} faces; "
-                "pass the faces that the resamples were drawn for"
-            )
+            seen = f"{len(values)} rows of values for {len(self.codes)} faces"
+            raise ValueError(f"bootstrap: {seen}; pass the faces that they were drawn for")
         codes, counts = self.codes, self.counts
         if mask is not None:
             present, codes = np.unique(codes[mask], return_inverse=True)
@@ -68,34 +48,87 @@ class Resamples:
         np.add.at(grouped, codes, values)
         return (grouped.T.astype(np.float32) @ counts).T.astype(float)
 
+    def table(self, values, masks, name="value"):
+        """Mean of `values` [faces] over each part of the faces, with its interval.
 
-def interval(values, level=LEVEL):
-    """Percentile interval along the first axis, resamples without faces left out.
+        `masks` holds bool [faces] by group. Columns group, `name`, ci_low, ci_high, n.
+        """
+        values, members = np.asarray(values, float), np.stack(list(masks.values()), axis=1)
+        sums, rows = self.sums(np.hstack([members * values[:, None], members])).T, []
+        for number, (group, mask) in enumerate(masks.items()):
+            if mask.any():
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    spread = sums[number] / sums[number + len(masks)]
+                rows.append((group, values[mask].mean(), *interval(spread), int(mask.sum())))
+        return pd.DataFrame(rows, columns=["group", name, "ci_low", "ci_high", "n"])
 
-    >>> [round(float(end), 6) for end in interval(np.arange(101.0), 0.9)]
-    [5.0, 95.0]
-    """
-    tail = 100 * (1 - level) / 2
-    values = np.asarray(values, float)
+
+_draw = functools.lru_cache(maxsize=4)(Resamples)
+
+
+def draw(faces, splits=None, n=2000, seed=129):
+    """Resamples of the duplicate groups (`groups_of`) of some faces; kept for the next run."""
+    return _draw(tuple(groups_of(faces, splits)), n, seed)
+
+
+def interval(values, level=0.95):
+    """Percentile interval of resampled values, resamples without faces left out."""
+    tail, values = 100 * (1 - level) / 2, np.asarray(values, float)
     if np.isnan(values).all():
         return np.nan, np.nan
-    return tuple(np.nanpercentile(values, [tail, 100 - tail], axis=0))
+    return tuple(map(float, np.nanpercentile(values, [tail, 100 - tail])))
+
+
+def bootstrap_p(difference, spread):
+    """Two-sided p-value of a difference from its bootstrap standard error (normal theory).
+
+    Counting resamples beyond zero gives no p below 1 / n, too coarse for Holm's correction.
+    """
+    error = float(np.nanstd(spread, ddof=1))
+    return float(2 * stats.norm.sf(abs(difference) / error) if error else difference == 0)
+
+
+def gap(first, second):
+    """Difference of two (value, resampled values): difference, ci_low, ci_high and p."""
+    difference, spread = first[0] - second[0], first[1] - second[1]
+    low, high = interval(spread)
+    p = bootstrap_p(difference, spread) if np.isfinite(difference) else np.nan
+    return {"difference": difference, "ci_low": low, "ci_high": high, "p": p}
+
+
+def scored(faces, drawn, task, metric, mask=None):
+    """Value of a metric on some faces, and its value on every resample of them."""
+    parts = statistics(faces, task) * (1 if mask is None else mask[:, None])
+    value = float(metrics_from(task, parts.sum(axis=0))[metric])
+    return value, metrics_from(task, drawn.sums(parts))[metric]
+
+
+def bootstrap_mean(values, groups=None, seed=129, resamples=2000) -> dict:
+    """Mean of one number a face (NaN is left out), its 95 % interval, and the faces used.
+
+    Faces of one duplicate group are drawn together; without `groups` each stands alone.
+    """
+    values = np.asarray(values, np.float64)
+    use = np.isfinite(values)
+    if not use.any():
+        return {"value": np.nan, "ci_low": np.nan, "ci_high": np.nan, "n": 0}
+    labels = np.arange(len(values)) if groups is None else np.asarray(groups, object)
+    codes = pd.factorize(labels[use])[0]
+    size, sums = np.bincount(codes), np.bincount(codes, values[use])
+    rng, means = np.random.default_rng(seed), []
+    for _ in range(-(-resamples // 100)):  # in parts: 2,000 x 5,000 numbers would take 160 MB
+        drawn = rng.integers(0, len(size), (100, len(size)))
+        means.append(sums[drawn].sum(axis=1) / size[drawn].sum(axis=1))
+    low, high = interval(np.concatenate(means))
+    value = float(values[use].mean())
+    return {"value": value, "ci_low": low, "ci_high": high, "n": int(use.sum())}
 
 
 def groups_of(predictions, splits=None):
-    """Duplicate group of each face.
+    """Duplicate group of each face [n]; a face without a known group is its own.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        With a column `image`, and `group` where `splits` is None.
-    splits : DataFrame, optional
-        Columns image and group, as in `splits/utkface.csv`.
-
-    Returns
-    -------
-    ndarray of object, shape [n]
-        A face that has no known group is its own group.
+    From `splits` (columns image and group, as in `data/splits/utkface.csv`), else from a column
+    `group` of the predictions.
     """
     require(predictions, ["image"])
     image = predictions["image"]
@@ -107,50 +140,18 @@ def groups_of(predictions, splits=None):
     return np.where(group.isna().to_numpy(), image.to_numpy(object), group.to_numpy(object))
 
 
-def metric_resamples(faces, resamples):
-    """Every metric of every task on every resample.
+def intervals(predictions, groups=None, split="test", n=2000, seed=129):
+    """All metrics of one split with their 95 % bootstrap intervals.
 
-    Returns
-    -------
-    dict
-        (task, metric) -> ndarray, shape [resamples]
+    `groups` is a table of image and group, or Resamples already drawn for these faces. Columns
+    task, metric, split, value, n (faces), ci_low, ci_high.
     """
-    result = {}
+    faces, rows = part(predictions, split), []
+    drawn = groups if isinstance(groups, Resamples) else draw(faces, groups, n, seed)
     for task in tasks_of(faces):
-        values = metrics_from(task, resamples.sums(statistics(faces, task)))
-        result.update({(task, metric): values[metric] for metric in METRICS[task]})
-    return result
-
-
-def intervals(predictions, groups=None, split="test", n=2000, seed=129, level=LEVEL):
-    """All metrics of one split with their bootstrap intervals.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-    groups : DataFrame or Resamples, optional
-        Table of image and group, or resamples already drawn for these faces.
-    split : str
-    n, seed, level
-        Resamples, seed and confidence level.
-
-    Returns
-    -------
-    DataFrame
-        Columns task, metric, split, value, n, ci_low, ci_high.
-    """
-    faces = part(predictions, split)
-    drawn = groups
-    if not isinstance(groups, Resamples):
-        drawn = Resamples(groups_of(faces, groups), n, seed)
-    rows = []
-    spread = metric_resamples(faces, drawn)
-    for task in tasks_of(faces):
-        values = metrics_from(task, statistics(faces, task).sum(axis=0))
-        count = int(known(faces, task).sum())
+        parts, faces_n = statistics(faces, task), int(known(faces, task).sum())
+        values, spread = (metrics_from(task, s) for s in (parts.sum(axis=0), drawn.sums(parts)))
         for metric in METRICS[task]:
-            ends = interval(spread[task, metric], level)
-            rows.append((task, metric, split, float(values[metric]), count, *map(float, ends)))
-    return pd.DataFrame(
-        rows, columns=["task", "metric", "split", "value", "n", "ci_low", "ci_high"]
-    )
+            ends = interval(spread[metric])
+            rows.append((task, metric, split, float(values[metric]), faces_n, *ends))
+    return pd.DataFrame(rows, columns="task metric split value n ci_low ci_high".split())

@@ -1,27 +1,28 @@
-"""What the labels allow: disagreement inside duplicate groups, and heaping of ages.
+"""What the labels allow: disagreement inside duplicate groups, heaping of ages, errors in common.
 
-Two files that show the same picture should carry the same labels. Where they do not, at least one
-label is wrong, and no model can agree with both. From that follows a bound that holds for every
-kind of label error that strikes the copies alike and independently:
+Of two files that show the same picture with different labels, one is wrong, and no model can agree
+with both. For label errors that strike the duplicates alike and independently follows:
 
 * classes: P(labels differ) <= 2 P(a label is wrong), so accuracy <= 1 - P(differ) / 2;
 * years: |a - b| <= |a - t| + |b - t|, so mean absolute error >= mean |a - b| / 2;
 * within 5 years: |a - b| > 10 means that one is off by more than 5, so cs5 <= 1 - P(.) / 2.
 
-The bounds are optimistic, and copies may be labelled worse than other pictures: read them as an
-indication, not as a law.
+The bounds are an indication, no law: duplicates may be labelled worse than other pictures. And
+where networks of all kinds give the same answer against the label, the cause is the label, the
+picture, or what the networks share.
 """
 
 import numpy as np
 import pandas as pd
 
 from utils.evaluation.bootstrap import Resamples, interval
-from utils.evaluation.columns import HEADLINE, METRICS, require, truth, truth_column
+from utils.evaluation.columns import known, predicted, require, truth
+from utils.vocabulary import HEADLINE, METRICS, TASKS, truth_column
 
-TASKS = ("age", "age_bin", "gender", "ethnicity")
+FAR = 10  # years; a larger error or difference counts as a wrong answer
 
 
-def duplicate_faces(table, task):
+def _twins(table, task):
     """Faces with a known label that share their group with another such face."""
     require(table, ["group"], "labels")
     rows = table[table[truth_column(task)].notna()]
@@ -29,24 +30,13 @@ def duplicate_faces(table, task):
 
 
 def label_conflicts(table):
-    """How many duplicate groups hold more than one label.
+    """How many duplicate groups hold more than one age, gender and ethnicity, where known.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Columns group and any of age, gender, ethnicity.
-
-    Returns
-    -------
-    DataFrame
-        Columns task, groups, conflicts, conflict_share; a row for age, gender and ethnicity, as
-        far as the labels are known for some duplicates.
+    Columns task, groups, conflicts, conflict_share.
     """
     rows = []
-    for task in ("age", "gender", "ethnicity"):
-        if task not in table:
-            continue
-        twins = duplicate_faces(table, task)
+    for task in (task for task in ("age", "gender", "ethnicity") if task in table):
+        twins = _twins(table, task)
         if len(twins):
             differs = twins.groupby("group")[task].nunique() > 1
             rows.append((task, len(differs), int(differs.sum()), float(differs.mean())))
@@ -55,63 +45,39 @@ def label_conflicts(table):
 
 def _pairs(twins, task):
     """Each group's mean over its pairs of (difference, differs by more than 10 or at all)."""
-    labels = pd.Series(truth(twins, task))
-    rows = []
+    labels, rows = pd.Series(truth(twins, task)), []
     for _, values in labels.groupby(twins["group"].to_numpy()):
         a, b = np.triu_indices(len(values), 1)
         gap = np.abs(values.to_numpy(float)[a] - values.to_numpy(float)[b])
-        rows.append((1.0, gap.mean(), np.mean(gap > (10 if task == "age" else 0))))
+        rows.append((1.0, gap.mean(), np.mean(gap > (FAR if task == "age" else 0))))
     return np.array(rows)
 
 
-def ceilings(table, resamples=2000, seed=129):
+def label_noise(table, resamples=2000, seed=129):
     """Best value that any model can be expected to reach against these labels.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Columns group, age, gender, ethnicity. Groups must be copies of one picture, not other
-        pictures of one person.
-
-    Returns
-    -------
-    DataFrame
-        Columns task, metric, ceiling, ci_low, ci_high, groups: a lower bound for mae, upper bounds
-        for cs5 and accuracy (see the module's notes).
+    `table` has columns group, age, gender, ethnicity; its groups must be duplicates of one
+    picture, not other pictures of one person. Columns task, metric, bound, ci_low, ci_high,
+    groups: a lower bound for mae, upper bounds for cs5 and accuracy (see the module's notes).
     """
     rows = []
-    for task in TASKS:
-        if truth_column(task) not in table:
-            continue
-        twins = duplicate_faces(table, task)
+    for task in (task for task in TASKS if truth_column(task) in table):
+        twins = _twins(table, task)
         if twins.empty:
             continue
         pairs = _pairs(twins, task)
         drawn = Resamples(np.arange(len(pairs)), resamples, seed).sums(pairs)
+        _, gap, differs = np.vstack([pairs.sum(axis=0), drawn]).T / len(pairs)  # the sums, then all
         for metric in METRICS[task] if task == "age" else (HEADLINE[task],):
-            value = _bound(metric, pairs.sum(axis=0))
-            ends = interval(_bound(metric, drawn))
-            rows.append((task, metric, float(value), *map(float, ends), len(pairs)))
-    return pd.DataFrame(rows, columns=["task", "metric", "ceiling", "ci_low", "ci_high", "groups"])
-
-
-def _bound(metric, sums):
-    if metric == "mae":
-        return sums[..., 1] / sums[..., 0] / 2
-    return 1 - sums[..., 2] / sums[..., 0] / 2
+            bound = gap / 2 if metric == "mae" else 1 - differs / 2
+            rows.append((task, metric, float(bound[0]), *interval(bound[1:]), len(pairs)))
+    return pd.DataFrame(rows, columns=["task", "metric", "bound", "ci_low", "ci_high", "groups"])
 
 
 def heaping_index(ages):
-    """Whipple's index: how far ages from 23 to 62 prefer to end in 0 or 5.
+    """Whipple's index: how far ages from 23 to 62 prefer to end in 0 or 5, 100 to 500.
 
-    Returns
-    -------
-    float
-        100 without heaping, 500 where all ages end in 0 or 5, NaN without ages in the range.
-        Source: United Nations, Demographic Yearbook 1955.
-
-    >>> heaping_index(range(23, 63)), heaping_index([25, 30, 35])
-    (100.0, 500.0)
+    NaN without ages in the range. Source: United Nations, Demographic Yearbook 1955.
     """
     ages = np.asarray(list(ages), float)
     ages = np.floor(ages[(ages >= 23) & (ages < 63)])
@@ -119,36 +85,17 @@ def heaping_index(ages):
 
 
 def error_by_digit(faces, resamples):
-    """Age error by the last digit of the true age.
+    """Age error by the last digit of the true age, for predictions of one split.
 
-    Parameters
-    ----------
-    faces : DataFrame
-        Predictions of one split, with `age` and `pred_age`.
-    resamples : Resamples
-        Drawn for these faces.
-
-    Returns
-    -------
-    DataFrame
-        Columns digit, mae (years), ci_low, ci_high, n, share, mae_equal_ages (each decade weighed
-        as in all faces: the error grows with age, and ages that end in 0 or 5 are older than the
-        others); one row for each digit seen.
+    Columns digit, mae (years), ci_low, ci_high, n, share, mae_equal_ages (each decade weighed as
+    in all faces: the error grows with age, and round ages are older).
     """
     require(faces, ["age", "pred_age"])
     use = faces[["age", "pred_age"]].notna().all(axis=1).to_numpy()
     error = np.where(use, np.abs(faces["pred_age"] - faces["age"]), 0.0)
     digit = np.where(use, faces["age"].fillna(0) % 10, -1).astype(int)
-    member = digit[:, None] == np.arange(10)
-    drawn = resamples.sums(np.hstack([member * error[:, None], member]))
-    rows = []
-    with np.errstate(invalid="ignore"):
-        spread = drawn[:, :10] / drawn[:, 10:]
-    for value in np.flatnonzero(member.any(axis=0)):
-        here = member[:, value]
-        ends = interval(spread[:, value])
-        rows.append((value, error[here].mean(), *ends, int(here.sum()), here.sum() / use.sum()))
-    table = pd.DataFrame(rows, columns=["digit", "mae", "ci_low", "ci_high", "n", "share"])
+    table = resamples.table(error, {value: digit == value for value in range(10)}, "mae")
+    table = table.rename(columns={"group": "digit"}).assign(share=table["n"] / use.sum())
     decade = (faces["age"].fillna(0) // 10).to_numpy(int)
     cells = pd.DataFrame({"error": error, "digit": digit, "decade": decade})[use]
     mean = cells.pivot_table(index="decade", columns="digit", values="error")
@@ -156,3 +103,41 @@ def error_by_digit(faces, resamples):
     weight = cells["decade"].value_counts().reindex(mean.index)
     equal = mean.mul(weight, axis=0).sum() / weight.sum()
     return table.assign(mae_equal_ages=table["digit"].map(equal))
+
+
+def wrong_answers(faces, task):
+    """Class that a network answers where it is wrong, else -1, int [n].
+
+    For age 1 or 0 where it says more than 10 years too much or too little.
+    """
+    true, said = truth(faces, task), predicted(faces, task)
+    if task == "age":
+        gap = said - true
+        return np.where(known(faces, task) & (np.abs(gap) > FAR), (gap > 0).astype(int), -1)
+    return np.where(known(faces, task) & (said != true), said, -1)
+
+
+def remaining(tables, bounds):
+    """What is left of the best network's error, by `label_noise` and by networks of other kinds.
+
+    `tables` are their test predictions, the best network first. One row a task, on the faces that
+    all tables hold: its error (years, or share of faces); noise, noise_low, noise_high (what label
+    noise alone costs even a perfect network); wrong of n answers; same_answer, the share of them
+    that all others give too.
+    """
+    tables = [table.drop_duplicates("image").set_index("image") for table in tables]
+    shared = sorted(set.intersection(*(set(table.index) for table in tables)))
+    tables, rows = [table.loc[shared].reset_index() for table in tables], []
+    for bound in bounds[bounds["metric"] == bounds["task"].map(HEADLINE)].itertuples():
+        ends = [bound.bound, bound.ci_low, bound.ci_high]
+        if bound.task != "age":
+            ends = [1 - bound.bound, 1 - bound.ci_high, 1 - bound.ci_low]
+        first, *others = (wrong_answers(table, bound.task) for table in tables)
+        use, wrong = known(tables[0], bound.task), first >= 0
+        gaps = predicted(tables[0], "age") - truth(tables[0], "age")
+        error = np.abs(gaps[use]).mean() if bound.task == "age" else wrong[use].mean()
+        agreed = np.all([first == other for other in others], axis=0) & wrong
+        same = agreed.sum() / wrong.sum() if wrong.any() else np.nan
+        rows.append((bound.task, error, *ends, int(wrong.sum()), int(use.sum()), same))
+    columns = "task error noise noise_low noise_high wrong n same_answer".split()
+    return pd.DataFrame(rows, columns=columns)

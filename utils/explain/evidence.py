@@ -1,24 +1,24 @@
-"""What was measured about one task of one run, in one small file without any single face.
+"""What was measured, in files without any single face.
 
-``<run>--<task>.npz`` in ``reports/study/explanations/``: mean maps, attention of each face by
-region, faithfulness of each face, curves, randomisation. From it, and without faces, Keras or the
-run itself, notebooks 05 and 06 draw every figure but the galleries.
+``explanations.csv`` holds the statistics of all runs. ``explanations/<run>--<task>.npz`` beside it
+holds mean maps, attention of each face by region, faithfulness of each face, curves and
+randomisation: notebooks 05 and 06 draw every figure but the galleries from it.
 """
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from utils.files import write_aside
+from utils.files import DataError, write_aside
+from utils.vocabulary import run_label
 
 FOLDER = "explanations"
-MEAN_FACES = "mean_faces"
-MAP_SIDE = 48  # pixels of a stored mean map: CAMs are far coarser
-FACE_SIDE = 96
-LEAST = 30  # a mean face of fewer real people could show one of them
+MAP_SIDE, FACE_SIDE = 48, 96  # pixels of stored mean maps and mean faces
+COLUMNS = ["run", "model", "task", "method", "statistic", "value", "ci_low", "ci_high", "n"]
+TABLES = ("table", "shares", "per_face", "curves", "cascades")
 
 
 @dataclass
@@ -28,23 +28,15 @@ class Evidence:
     Attributes
     ----------
     about : dict
-        run, model, label, task, dataset, layer, input_size, counts (faces in each mean map),
-        field_of_view (centre and spread of what each cell sees: `utils.explain.placement`),
-        right (share of the explained predictions that are right; ages: within 10 years) and
-        settings (what makes a repetition needless).
+        run, model, label, protocol, input_size, task, dataset, layer, counts (faces in each mean
+        map), field_of_view (`utils.explain.cams.field_of_view`), groups (duplicate group of each
+        face, as numbers), right (share of right predictions; ages: within 10 years), settings.
     maps : dict
-        Group -> mean Grad-CAM, float16 [s, s] in 0..1. Groups are ``all``, ``class:<predicted>``,
-        ``gender:<true>``, ``ethnicity:<true>`` and ``age_bin:<true>``.
-    table : DataFrame
-        Rows for ``explanations.csv``.
-    shares : DataFrame
-        Attention of Grad-CAM, one row a face, one column a region.
-    per_face : DataFrame
-        Faithfulness of each face and method.
-    curves : DataFrame
-        Mean deletion and insertion curves.
-    cascades : DataFrame
-        Randomisation: method and the columns of `utils.explain.sanity.cascade`.
+        Mean Grad-CAM, float16 [s, s] in 0..1, of ``all`` faces and by group: ``class:<predicted>``,
+        ``gender:<true>``, ``ethnicity:<true>``, ``age_bin:<true>``.
+    table, shares, per_face, curves, cascades : DataFrame
+        Rows for ``explanations.csv``; attention of Grad-CAM by face and region; results of
+        `utils.explain.checks.faithfulness` and of `cascade` by method.
     """
 
     about: dict
@@ -55,115 +47,85 @@ class Evidence:
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     cascades: pd.DataFrame = field(default_factory=pd.DataFrame)
 
-    @property
-    def run(self) -> str:
-        """Name of the run."""
-        return self.about["run"]
-
-    @property
-    def task(self) -> str:
-        """Name of the task."""
-        return self.about["task"]
-
-    @property
-    def label(self) -> str:
-        """Name of the network as figures show it."""
-        return self.about["label"]
-
-    @property
-    def dataset(self) -> str:
-        """Name of the data set."""
-        return self.about["dataset"]
-
-
-TABLES = tuple(f.name for f in fields(Evidence) if f.name not in ("about", "maps"))
-
 
 def evidence_path(folder, run, task) -> Path:
     """File of one run and task in a folder of explanations."""
     return Path(folder) / f"{run}--{task}.npz"
 
 
-def save_evidence(folder, evidence) -> Path:
+def save_evidence(folder, found: Evidence) -> Path:
     """Write the file, whole or not at all; equal evidence gives equal bytes."""
-    arrays = {"about": np.array(json.dumps(evidence.about, sort_keys=True))}
-    arrays |= {f"map/{group}": heat.astype(np.float16) for group, heat in evidence.maps.items()}
+    arrays = {"about": np.array(json.dumps(found.about, sort_keys=True))}
+    arrays |= {f"map/{group}": heat.astype(np.float16) for group, heat in found.maps.items()}
     for name in TABLES:
-        for column, values in getattr(evidence, name).items():
-            values = values.to_numpy()
-            if values.dtype.kind == "f":
-                # Half a per mille is ample for a share of attention or a confidence.
-                values = values.astype(np.float64 if name == "table" else np.float16)
-            elif values.dtype.kind in "iu":
-                values = values.astype(np.int32)
-            elif values.dtype.kind != "b":
-                values = values.astype(str)
-            arrays[f"{name}/{column}"] = values
-    path = evidence_path(folder, evidence.run, evidence.task)
+        for column, values in getattr(found, name).items():
+            # Half a per mille is ample for a share of attention or a confidence.
+            kinds = {"f": "float64" if name == "table" else "float16", "i": "int32", "b": bool}
+            kind = kinds.get(values.to_numpy().dtype.kind, str)
+            arrays[f"{name}/{column}"] = values.to_numpy().astype(kind)
+    path = evidence_path(folder, found.about["run"], found.about["task"])
     with write_aside(path) as aside:
         np.savez_compressed(aside, **arrays)
     return path
 
 
 def load_evidence(path) -> Evidence:
-    """Read one file.
-
-    Raises
-    ------
-    ValueError
-        If it is not one, naming it.
-    """
+    """Read one file; a broken one is named in a DataError."""
+    held = {name: {} for name in ("map", *TABLES)}
     try:
         with np.load(path, allow_pickle=False) as stored:
             about = json.loads(str(stored["about"]))
-            maps, tables = {}, {name: {} for name in TABLES}
-            for key in stored.files:
-                kind, _, rest = key.partition("/")
-                if kind == "map":
-                    maps[rest] = stored[key]
-                elif rest:
-                    values = stored[key]
-                    half = values.dtype == np.float16
-                    tables[kind][rest] = values.astype(np.float32) if half else values
+            for key in [name for name in stored.files if name != "about"]:
+                kind, _, name = key.partition("/")
+                half = kind != "map" and stored[key].dtype == np.float16
+                held[kind][name] = stored[key].astype(np.float32) if half else stored[key]
     except Exception as error:  # a broken zip raises whatever its first bytes suggest
-        raise ValueError(
+        raise DataError(
             f"{path} holds no evidence ({error}); delete it and run python -m utils.explain again"
         ) from error
-    return Evidence(about, maps, **{name: pd.DataFrame(t) for name, t in tables.items()})
+    return Evidence(about, held.pop("map"), **{k: pd.DataFrame(t) for k, t in held.items()})
 
 
 def load_all(folder, runs=()) -> list[Evidence]:
     """All evidence in a folder of explanations, by run and task; `runs` selects."""
     found = [load_evidence(path) for path in sorted(Path(folder).glob("*--*.npz"))]
-    return [one for one in found if not runs or one.run in runs]
+    return [one for one in found if not runs or one.about["run"] in runs]
 
 
-def unique_labels(found) -> dict[str, str]:
-    """Run -> name of its network, with protocol and size where two runs share a network."""
-    labels = {one.run: one.label for one in found}
-    often = list(labels.values())
-    return {
-        run: f"{label} ({' '.join(run.split('-')[2:4])})" if often.count(label) > 1 else label
-        for run, label in labels.items()
-    }
+def labels(found) -> dict[str, str]:
+    """Run -> name of its network; with all that sets it apart where two runs share a network."""
+    short = {one.about["run"]: one.about["label"] for one in found}
+    full = {one.about["run"]: run_label(one.about | {"tasks": None}) for one in found}
+    often = list(short.values())
+    return {run: full[run] if often.count(name) > 1 else name for run, name in short.items()}
 
 
 def mean_faces_path(folder, dataset) -> Path:
     """File of the mean faces of a data set in a folder of explanations."""
-    return Path(folder) / f"{MEAN_FACES}-{dataset}.npz"
-
-
-def save_mean_faces(path, faces) -> None:
-    """Write mean faces: a dict from group to uint8 [s, s, 3]."""
-    with write_aside(path) as aside:
-        np.savez_compressed(aside, **faces)
+    return Path(folder) / f"mean_faces-{dataset}.npz"
 
 
 def load_mean_faces(folder, dataset) -> dict:
-    """Mean faces of a data set by group; grey where there is none for all."""
+    """Mean faces of a data set by group, uint8 [s, s, 3]; grey where there is none for all."""
     path = mean_faces_path(folder, dataset)
     faces = {"all": np.full((FACE_SIDE, FACE_SIDE, 3), 160, np.uint8)}
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as stored:
-            faces |= {name: stored[name] for name in stored.files}
-    return faces
+    return faces | (dict(np.load(path, allow_pickle=False)) if path.is_file() else {})
+
+
+def read_explanations(path) -> pd.DataFrame:
+    """Read ``explanations.csv``; an absent file gives an empty table."""
+    table = pd.read_csv(path) if Path(path).exists() else pd.DataFrame(columns=COLUMNS)
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise DataError(f"{path} lacks the columns {missing}; expected {COLUMNS}")
+    return table[COLUMNS]
+
+
+def write_explanations(path, table) -> None:
+    """Add rows to the table, in place of those of the same run and task that are there."""
+    old, key = read_explanations(path), ["run", "task", "method", "statistic"]
+    fresh = pd.MultiIndex.from_frame(table[key[:2]])
+    kept = old[~pd.MultiIndex.from_frame(old[key[:2]]).isin(fresh)]
+    both = pd.concat([kept, table[COLUMNS]]) if len(kept) else table[COLUMNS]
+    with write_aside(path) as aside:
+        both.sort_values(key).to_csv(aside, index=False, float_format="%.5g")

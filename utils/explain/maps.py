@@ -1,20 +1,38 @@
-"""Heat-maps as arrays: scaling, resizing, averages, control maps, overlays."""
+"""Heat-maps as arrays: scaling, resizing, averages, controls, overlays, regions of a face.
+
+The aligned and cropped UTKFace pictures put the parts of the face at nearly the same places, so
+fixed regions do. They divide the picture: the shares of one map sum to 1. Of the eyes, noses and
+corners of mouths that MTCNN found on 195 of 200 random crops, 99.5 to 100 % lie in the region of
+their name (``reports/study/explanations/region_check.csv``).
+"""
 
 import matplotlib
 import numpy as np
-from scipy.ndimage import gaussian_filter
+import pandas as pd
+from scipy.ndimage import zoom
+
+METHODS = {
+    "gradcam": "Grad-CAM",
+    "gradcam_pp": "Grad-CAM++",
+    "scorecam": "Score-CAM",
+    "smoothgrad": "SmoothGrad",
+}
+SLOW = ("scorecam", "smoothgrad")  # many passes a face: measured on fewer faces
+CONTROLS = {"random": "random map", "center_gaussian": "centred Gaussian"}
+METHOD_LABELS = METHODS | CONTROLS
+
+REGIONS = ("forehead", "eyes", "nose", "cheeks", "mouth", "chin", "hair", "background")
+ALIGNED = ("utkface", "utkface_csv")  # data sets whose faces lie where the regions are
+EYES_TO_NOSE = 0.23  # share of the side between the eyes and the tip of the nose
+LEAST_CELLS = 5  # a side: wider cells cover eyes and nose at once, so their maps name no region
+FACE = dict(centre=(0.49, 0.50), half=(0.36, 0.48))  # an ellipse, (x, y)
+BROW, LID, LIP, CHIN = 0.19, 0.38, 0.60, 0.80  # heights that part the face
+HAIR = 0.45  # outside the face: hair above this height, background below
+NOSE, MOUTH = (0.36, 0.62), (0.24, 0.75)  # widths
 
 
 def normalise(maps) -> np.ndarray:
-    """Scale each map to 0..1; flat or undefined maps become all zero.
-
-    Parameters
-    ----------
-    maps : array [n, h, w]
-
-    Returns
-    -------
-    float32 array [n, h, w]
+    """Scale each map to 0..1, float32 [n, h, w]; flat or undefined maps become all zero.
 
     Examples
     --------
@@ -29,97 +47,79 @@ def normalise(maps) -> np.ndarray:
     return np.where(real, (maps - low) / np.where(real, spread, 1.0), 0.0).astype(np.float32)
 
 
-def _weights(small, large):
-    """Matrix [large, small] of linear interpolation with the corners aligned."""
-    place = np.linspace(0, small - 1, large) if large > 1 else np.zeros(1)
-    left = np.minimum(place.astype(int), max(small - 2, 0))
-    share = place - left
-    matrix = np.zeros((large, small), np.float64)
-    matrix[np.arange(large), left] = 1 - share
-    matrix[np.arange(large), np.minimum(left + 1, small - 1)] += share
-    return matrix
+def resize_maps(maps, size, tiles=False) -> np.ndarray:
+    """Resize maps [n, h, w] to size x size, linear between the cells.
 
-
-def resize_maps(maps, size) -> np.ndarray:
-    """Resize maps bilinearly to size x size, corners aligned as tf-keras-vis does it.
-
-    Two small matrix products do all maps at once.
+    The first cell comes on the first pixel and the last cell on the last one, as in tf-keras-vis;
+    as `tiles`, all cells are of equal size, as the study draws them: on UTKFace at 96 pixels, what
+    cells really see lies nearer to the tiles (MobileNetV2: 17 pixels off, the library's way 27;
+    ResNet50 6 and 16; VGG-19 6 and 10).
 
     Examples
     --------
     >>> resize_maps(np.array([[[0.0, 1.0], [2.0, 3.0]]]), 3)[0].tolist()
     [[0.0, 0.5, 1.0], [1.0, 1.5, 2.0], [2.0, 2.5, 3.0]]
+    >>> resize_maps(np.array([[[0.0, 1.0], [0.0, 1.0]]]), 4, tiles=True)[0, 0].tolist()
+    [0.0, 0.25, 0.75, 1.0]
     """
     maps = np.asarray(maps, np.float64)
-    rows, columns = _weights(maps.shape[1], size), _weights(maps.shape[2], size)
-    return rows @ maps @ columns.T
+    factors = (1, size / maps.shape[1], size / maps.shape[2])
+    return zoom(maps, factors, order=1, mode="nearest", grid_mode=tiles)
 
 
 def mean_map(maps) -> np.ndarray:
-    """Average of maps [n, h, w], each counted with the same total attention.
-
-    Maps without any attention are left out, so one faint map weighs as much as a strong one.
-
-    Returns
-    -------
-    float32 array [h, w], scaled to 0..1
-    """
+    """Average of maps [n, h, w], each with the same total attention (none: left out), in 0..1."""
     maps = np.asarray(maps, np.float64)
-    if maps.ndim != 3 or not len(maps):
-        raise ValueError(f"maps of shape {maps.shape}; expected (n, h, w) with n >= 1")
     total = maps.sum(axis=(1, 2), keepdims=True)
-    used = total[:, 0, 0] > 0
-    if not used.any():
-        return np.zeros(maps.shape[1:], np.float32)
-    return normalise((maps[used] / total[used]).mean(axis=0)[None])[0]
-
-
-def mean_face(images) -> np.ndarray:
-    """Mean picture, uint8 [s, s, 3], of images [n, s, s, 3] with pixels 0..255."""
-    if not len(images):
-        raise ValueError("no images to average; expected at least one")
-    total = np.zeros(images.shape[1:], np.float64)
-    for start in range(0, len(images), 256):
-        total += np.asarray(images[start : start + 256], np.float64).sum(axis=0)
-    return np.round(total / len(images)).astype(np.uint8)
+    share = np.divide(maps, total, out=np.zeros_like(maps), where=total > 0)
+    return normalise(share.sum(axis=0)[None])[0]
 
 
 def random_maps(n, size, seed=129, cells=7) -> np.ndarray:
     """Control: smooth random maps, as coarse as a CAM, float32 [n, size, size] in 0..1."""
-    noise = np.random.default_rng(seed).random((n, cells, cells))
-    return normalise(resize_maps(noise, size))
+    return normalise(resize_maps(np.random.default_rng(seed).random((n, cells, cells)), size))
 
 
 def center_gaussian_maps(n, size, spread=0.25) -> np.ndarray:
     """Control: a Gaussian on the centre, its deviation a share of the side, [n, size, size]."""
-    axis = (np.arange(size) - (size - 1) / 2) / (spread * size)
-    bell = np.exp(-0.5 * axis**2)
+    bell = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / (spread * size)) ** 2)
     return np.repeat(normalise(np.outer(bell, bell)[None]), n, axis=0)
 
 
-def blurred(images, share=0.08) -> np.ndarray:
-    """Gaussian-blurred images, float32 [n, s, s, 3]; the deviation is a share of the side."""
-    images = np.asarray(images, np.float32)
-    sigma = share * images.shape[1]
-    return gaussian_filter(images, (0, sigma, sigma, 0), mode="nearest")
-
-
 def overlay(image, heat, strength=0.65, cmap="inferno") -> np.ndarray:
-    """Draw a map over a picture; where there is no attention the picture stays as it is.
-
-    Parameters
-    ----------
-    image : array [s, s, 3], 0..255
-    heat : array [s, s], 0..1
-    strength : float
-        Opacity at full attention.
-
-    Returns
-    -------
-    uint8 array [s, s, 3]
-    """
+    """A map [s, s] in 0..1 over a picture [s, s, 3], uint8; `strength`: greatest opacity."""
     heat = np.clip(np.nan_to_num(np.asarray(heat, np.float64)), 0, 1)
-    colour = matplotlib.colormaps[cmap](heat)[..., :3] * 255
     opacity = strength * heat[..., None]
-    mixed = (1 - opacity) * np.asarray(image, np.float64) + opacity * colour
-    return np.round(np.clip(mixed, 0, 255)).astype(np.uint8)
+    colours = matplotlib.colormaps[cmap](heat)[..., :3] * 255
+    return np.round((1 - opacity) * image + opacity * colours).astype(np.uint8)
+
+
+def region_masks(size) -> dict[str, np.ndarray]:
+    """Masks [size, size] of the named regions; each pixel belongs to exactly one."""
+    y, x = np.mgrid[:size, :size] / size + 0.5 / size
+    (cx, cy), (a, b) = FACE["centre"], FACE["half"]
+    face = ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 <= 1
+    nose = face & (y >= LID) & (y < LIP) & (x >= NOSE[0]) & (x < NOSE[1])
+    mouth = face & (y >= LIP) & (y < CHIN) & (x >= MOUTH[0]) & (x < MOUTH[1])
+    return {
+        "forehead": face & (y < BROW),
+        "eyes": face & (y >= BROW) & (y < LID),
+        "nose": nose,
+        "cheeks": face & (y >= LID) & (y < CHIN) & ~nose & ~mouth,
+        "mouth": mouth,
+        "chin": face & (y >= CHIN),
+        "hair": ~face & (y < HAIR),
+        "background": ~face & (y >= HAIR),
+    }
+
+
+def attention_shares(maps) -> pd.DataFrame:
+    """Share of the attention of each map [n, s, s] on each region, one column a region.
+
+    Rows sum to 1; they are NaN for a map without attention.
+    """
+    maps = np.asarray(maps, np.float64)
+    total = maps.sum(axis=(1, 2))
+    total[total == 0] = np.nan
+    masks = region_masks(maps.shape[1])
+    return pd.DataFrame({name: maps[:, mask].sum(axis=1) / total for name, mask in masks.items()})

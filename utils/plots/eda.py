@@ -4,11 +4,13 @@ import re
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 
-from utils.datasets.facetable import AGE_BINS, ETHNICITIES, GENDERS, MAX_AGE, DataError, age_bin
 from utils.evaluation.columns import require
 from utils.evaluation.noise import heaping_index, label_conflicts
+from utils.files import DataError
 from utils.plots import theme
+from utils.vocabulary import AGE_BINS, ETHNICITIES, GENDERS, MAX_AGE, SPLITS, age_bin
 
 SMALL = 30
 
@@ -27,23 +29,14 @@ def age_histogram(table, dataset):
     ages = _labelled(table, "age")["age"].to_numpy(float).astype(int)
     counts = np.bincount(np.clip(ages, 0, MAX_AGE), minlength=MAX_AGE + 1)
     years = np.arange(len(counts))
-    round_year = years % 5 == 0
     figure, axes = theme.canvas()
-    axes.bar(years[~round_year], counts[~round_year], 1, color=theme.PALE, label="other ages")
-    axes.bar(
-        years[round_year], counts[round_year], 1, color=theme.RED, label="ages ending in 0 or 5"
-    )
-    axes.axvline(np.median(ages), color=theme.BLACK, ls="--", lw=1.5)
-    axes.annotate(
-        f"median {np.median(ages):.0f}",
-        (np.median(ages), counts.max()),
-        xytext=(6, -4),
-        textcoords="offset points",
-        va="top",
-    )
+    bars = axes.bar(years, counts, 1, color=np.where(years % 5, theme.PALE, theme.RED))
+    axes.legend([bars[1], bars[0]], ["other ages", "ages ending in 0 or 5"])
+    middle = float(np.median(ages))
+    axes.axvline(middle, color=theme.BLACK, ls="--", lw=1.5)
+    axes.text(middle + 1, counts.max(), f"median {middle:.0f}", va="top")
     axes.set(xlabel="age (years)", ylabel="faces", xlim=(-1, MAX_AGE + 1))
     axes.grid(axis="x", visible=False)
-    axes.legend()
     share, index = np.mean(ages % 5 == 0), heaping_index(ages)
     title = f"{share:.0%} of the ages end in 0 or 5 (20% if spread evenly); age {counts.argmax()} "
     title += f"alone holds {counts.max() / len(ages):.1%}"
@@ -59,8 +52,7 @@ def count_plot(table, column, dataset):
     labels = _labelled(table, column)[column]
     counts = labels.value_counts().reindex(known[column], fill_value=0)
     figure, axes = theme.canvas(height=1.9 + 0.42 * len(counts))
-    top = counts == counts.max()
-    tints = [theme.BLUE if first else theme.SKY for first in top]
+    tints = np.where(counts == counts.max(), theme.BLUE, theme.SKY)
     bars = axes.barh(counts.index, counts, color=tints)
     texts = [f"{count:,}  ({count / counts.sum():.1%})" for count in counts]
     axes.bar_label(bars, texts, padding=4)
@@ -76,13 +68,10 @@ def joint_counts(table, dataset):
     """Faces by age bin, gender and ethnicity: two heat-maps of counts."""
     faces = _labelled(table, "age", "gender", "ethnicity")
     figure, panels = theme.canvas(1, 2, height=4.2, width=9.5, sharey=True)
-    cells = np.zeros((2, len(ETHNICITIES), len(AGE_BINS)), int)
-    place = (
-        pd.Categorical(faces["gender"], GENDERS).codes,
-        pd.Categorical(faces["ethnicity"], ETHNICITIES).codes,
-        age_bin(faces["age"]),
-    )
-    np.add.at(cells, place, 1)
+    shown = zip(*faces[["gender", "ethnicity"]].T.to_numpy(), age_bin(faces["age"]), strict=True)
+    every = pd.MultiIndex.from_product([GENDERS, ETHNICITIES, range(len(AGE_BINS))])
+    cells = pd.Series(list(shown)).value_counts().reindex(every, fill_value=0).to_numpy()
+    cells = cells.reshape(len(GENDERS), len(ETHNICITIES), len(AGE_BINS))
     shade = np.log10(cells + 1)
     for gender, axes, count, tone in zip(GENDERS, panels, cells, shade, strict=True):
         texts = [[f"{value:,}" for value in line] for line in count]
@@ -95,30 +84,25 @@ def joint_counts(table, dataset):
     return theme.finish(figure, title, dataset, caption, len(faces))
 
 
+def _by_who(table):
+    """Faces with age and gender, their ethnicity (or "all") in `who`, and who there is."""
+    faces = _labelled(table, "age", "gender")
+    who = faces["ethnicity"].fillna("all") if "ethnicity" in faces else "all"
+    faces = faces.assign(who=who)
+    return faces, [name for name in (*ETHNICITIES, "all") if (faces["who"] == name).any()]
+
+
+_BY_GENDER = {"hue": "gender", "hue_order": GENDERS, "palette": theme.GENDER_COLOURS}
+
+
 def mean_age(table, dataset):
     """Mean age by ethnicity and gender with 95 % intervals."""
-    faces = _labelled(table, "age", "gender")
-    groups = faces["ethnicity"].fillna("all") if "ethnicity" in faces else "all"
-    means = faces.groupby([pd.Series(groups, faces.index, name="who"), "gender"])["age"].agg(
-        ["mean", "sem", "size"]
-    )
-    names = [name for name in (*ETHNICITIES, "all") if name in means.index.get_level_values(0)]
+    faces, names = _by_who(table)
     figure, axes = theme.canvas(height=1.9 + 0.55 * len(names))
-    for offset, gender in zip((-0.16, 0.16), GENDERS, strict=True):
-        rows = means.xs(gender, level="gender").reindex(names)
-        place = np.arange(len(names)) + offset
-        axes.errorbar(
-            rows["mean"],
-            place,
-            xerr=1.96 * rows["sem"].fillna(0),
-            fmt="o" if gender == "male" else "s",
-            ms=8,
-            capsize=4,
-            color=theme.GENDER_COLOURS[gender],
-            label=gender,
-        )
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="mean age (years)", ylim=(len(names) - 0.5, -0.5))
+    look = {"dodge": 0.32, "markers": ["o", "s"], "linestyle": "none", "capsize": 0.1}
+    look |= {"errorbar": ("se", 1.96), **_BY_GENDER}
+    sns.pointplot(faces, x="age", y="who", order=names, ax=axes, **look)
+    axes.set(xlabel="mean age (years)", ylabel="")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     by = faces.groupby("gender")["age"].mean().reindex(GENDERS)
     gap = by["male"] - by["female"]
@@ -129,28 +113,13 @@ def mean_age(table, dataset):
 
 def age_boxes(table, dataset):
     """Box plots of age by ethnicity and gender."""
-    faces = _labelled(table, "age", "gender")
-    who = faces["ethnicity"].fillna("all") if "ethnicity" in faces else "all"
-    who = pd.Series(who, faces.index)
-    names = [name for name in (*ETHNICITIES, "all") if (who == name).any()]
+    faces, names = _by_who(table)
     figure, axes = theme.canvas(width=max(theme.WIDTH, 1.5 * len(names)))
-    for offset, gender in zip((-0.2, 0.2), GENDERS, strict=True):
-        ages = [faces["age"][(who == name) & (faces["gender"] == gender)] for name in names]
-        boxes = axes.boxplot(
-            ages,
-            positions=np.arange(len(names)) + offset,
-            widths=0.34,
-            patch_artist=True,
-            flierprops={"marker": ".", "ms": 2, "alpha": 0.3, "rasterized": True},
-            medianprops={"color": theme.BLACK, "lw": 2},
-        )
-        for box in boxes["boxes"]:
-            box.set(facecolor=theme.GENDER_COLOURS[gender], alpha=0.85)
-        axes.bar(0, 0, color=theme.GENDER_COLOURS[gender], label=gender)
-    axes.set_xticks(range(len(names)), names)
-    axes.set(ylabel="age (years)")
+    dots = {"marker": ".", "markersize": 2, "alpha": 0.3, "rasterized": True}
+    sns.boxplot(faces, x="who", y="age", order=names, flierprops=dots, ax=axes, **_BY_GENDER)
+    axes.set(xlabel="", ylabel="age (years)")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    medians = faces.groupby([who.rename("who"), "gender"])["age"].median()
+    medians = faces.groupby(["who", "gender"])["age"].median()
     (old, man), (young, woman) = medians.idxmax(), medians.idxmin()
     title = f"Median age runs from {medians.min():.0f} ({young}, {woman}) to {medians.max():.0f} "
     caption = "Boxes hold the middle half, whiskers reach 1.5 times its length"
@@ -170,10 +139,7 @@ def photo_years(images):
 def photo_year(table, dataset, years=None):
     """Age against the year in which the photo was taken (WIKI), as a density with the median.
 
-    Parameters
-    ----------
-    years : sequence of float, optional
-        Year per row; by default read from the image names.
+    `years` holds one a row; by default they are read from the image names.
     """
     require(table, ["image", "age"], "face table")
     year = photo_years(table["image"]) if years is None else np.asarray(years, float)
@@ -200,9 +166,8 @@ def pixel_statistics(images, table, sample=3000, seed=129):
 
     Parameters
     ----------
-    images : ndarray of uint8, shape [n, size, size, channels]
+    images : uint8 array [n, size, size, channels]
         Row i belongs to row i of `table`; may be a memory map.
-    table : DataFrame
     sample, seed : int
         Faces looked at, and how they are drawn.
 
@@ -221,35 +186,19 @@ def pixel_statistics(images, table, sample=3000, seed=129):
 
 
 def pixels(statistics, dataset):
-    """Mean and range of grey values against age, by gender.
-
-    Parameters
-    ----------
-    statistics : DataFrame
-        From `pixel_statistics`.
-    """
+    """Mean and range of grey values (from `pixel_statistics`) against age, by gender."""
     faces = _labelled(statistics, "age", "mean", "range")
+    faces = faces.assign(decade=faces["age"] // 10 * 10 + 5)
+    often = faces[faces.groupby(["decade", "gender"])["age"].transform("size") >= 10]
     figure, panels = theme.canvas(1, 2, width=9.5, height=4)
+    look = {"err_style": "bars", "errorbar": ("se", 1.96), "style": "gender", "markers": ["o", "s"]}
+    look |= {"style_order": GENDERS, "dashes": False, **_BY_GENDER}
     for axes, column in zip(panels, ("mean", "range"), strict=True):
-        for gender in GENDERS:
-            rows = faces[faces["gender"] == gender]
-            decade = rows.groupby(rows["age"] // 10 * 10 + 5)[column].agg(["mean", "sem", "size"])
-            decade = decade[decade["size"] >= 10]
-            tint = theme.GENDER_COLOURS[gender]
-            axes.scatter(rows["age"], rows[column], s=3, alpha=0.12, color=tint, rasterized=True)
-            axes.errorbar(
-                decade.index,
-                decade["mean"],
-                1.96 * decade["sem"],
-                color=tint,
-                marker="o" if gender == "male" else "s",
-                capsize=3,
-                lw=2,
-                label=gender,
-            )
+        tints = faces["gender"].map(theme.GENDER_COLOURS).fillna(theme.GREY)
+        axes.scatter(faces["age"], faces[column], s=3, alpha=0.12, color=tints, rasterized=True)
+        sns.lineplot(often, x="decade", y=column, ax=axes, legend=column == "range", **look)
         low, high = np.percentile(faces[column], [1, 99])
         axes.set(xlabel="age (years)", ylabel=f"{column} of grey values (0-255)", ylim=(low, high))
-    panels[1].legend(loc="lower right")
     slope = np.corrcoef(faces["age"], faces["mean"])[0, 1]
     title = f"Brightness tells little about age (correlation {slope:.2f}); faces average "
     title = title if abs(slope) < 0.2 else f"Brightness and age correlate by {slope:.2f}; mean "
@@ -269,65 +218,56 @@ def duplicates(table, dataset):
     bars = left.bar(["2", "3", "4", "5+"], by_size, color=theme.SKY)
     left.bar_label(bars, [f"{value:,}" for value in by_size])
     left.set(xlabel="faces in the group", ylabel="duplicate groups")
-    bars = right.barh(conflicts["task"], conflicts["conflict_share"], color=theme.RED)
+    shares = conflicts["conflict_share"]
+    bars = right.barh(conflicts["task"], shares, color=theme.RED)
     texts = [f"{row.conflicts:,} of {row.groups:,}" for row in conflicts.itertuples()]
     right.bar_label(bars, texts, padding=4)
-    top = max(conflicts["conflict_share"].max(), 0.01) if len(conflicts) else 1
+    top = max(shares.max(), 0.01) if len(conflicts) else 1
     right.set(xlabel="groups with conflicting labels", xlim=(0, top * 1.5))
     right.invert_yaxis()
     theme.percent(right, "x")
-    title = f"{int(sizes.sum()):,} of {len(table):,} faces have a near-copy"
+    title = f"{int(sizes.sum()):,} of {len(table):,} faces have a near-duplicate"
     if len(conflicts):
         worst = conflicts.loc[conflicts["conflict_share"].idxmax()]
         title += f"; in {worst['conflict_share']:.0%} of their groups the {worst['task']} differs"
-    caption = f"{len(sizes):,} groups of two faces or more"
+    caption = f"{len(sizes):,} groups of near-duplicates"
     return theme.finish(figure, title, dataset, caption, len(table))
 
 
 def split_composition(table, dataset):
     """Share of each age bin, gender and ethnicity in train, val and test."""
-    require(table, ["split", "group"], "face table")
+    require(table, ["split", "group", "age", "gender", "ethnicity"], "face table")
     parts = [name for name in ("train", "val", "test") if (table["split"] == name).any()]
-    views = {"age (years)": table["age"].dropna()} if "age" in table else {}
-    views = {name: pd.Series(np.array(AGE_BINS)[age_bin(a)], a.index) for name, a in views.items()}
-    views |= {k: table[k].dropna() for k in ("gender", "ethnicity") if k in table}
-    views = {name: labels for name, labels in views.items() if len(labels)}
+    used = table[table["split"] != "excluded"]
     order = {"age (years)": AGE_BINS, "gender": GENDERS, "ethnicity": ETHNICITIES}
-    figure, panels = theme.canvas(
-        1, len(views), width=max(theme.WIDTH, 3.6 * len(views)), squeeze=False
-    )
+    known = used[used["age"].notna()]
+    bins = pd.Series(np.array(AGE_BINS)[age_bin(known["age"])], known.index)
+    views = {"age (years)": bins} | {name: used[name].dropna() for name in ("gender", "ethnicity")}
+    views = {name: labels for name, labels in views.items() if len(labels)}
+    width = max(theme.WIDTH, 3.6 * len(views))
+    figure, panels = theme.canvas(1, len(views), width=width, squeeze=False)
     widest = 0.0
     for axes, (name, labels) in zip(panels[0], views.items(), strict=True):
-        shares = pd.crosstab(labels, table["split"][labels.index], normalize="columns")
+        shares = pd.crosstab(labels, used["split"][labels.index], normalize="columns")
         shares = shares.reindex(index=order[name], columns=parts, fill_value=0.0)
         widest = max(widest, float((shares.max(axis=1) - shares.min(axis=1)).max()))
-        for number, part in enumerate(parts):
-            place = np.arange(len(shares)) + (number - (len(parts) - 1) / 2) * 0.27
-            axes.bar(place, shares[part], 0.27, color=theme.PALETTE[number], label=part)
-        tilt = 30 if len(shares) > 2 else 0
-        axes.set_xticks(range(len(shares)), shares.index, rotation=tilt)
-        axes.set(title=name)
+        tilt, tints = 30 if len(shares) > 2 else 0, theme.PALETTE[: len(parts)]
+        shares.plot.bar(ax=axes, width=0.8, rot=tilt, color=tints, legend=False)
+        axes.set(title=name, xlabel="")
         axes.grid(axis="x", visible=False)
         theme.percent(axes)
     panels[0][0].set(ylabel="share of the split")
     panels[0][-1].legend()
-    crossing = int((table.groupby("group")["split"].nunique() > 1).sum())
+    crossing = int((used.groupby("group")["split"].nunique() > 1).sum())
     title = f"The splits differ by at most {100 * widest:.1f} points in any class; {crossing:,} "
     title += f"duplicate group{'s' * (crossing != 1)} cross{'es' * (crossing == 1)} a split"
-    sizes = ", ".join(f"{part} {int((table['split'] == part).sum()):,}" for part in parts)
+    sizes = table["split"].value_counts()
+    sizes = ", ".join(f"{part} {sizes[part]:,}" for part in SPLITS if part in sizes)
     return theme.finish(figure, title, dataset, f"Faces per split: {sizes}", len(table))
 
 
 def face_grid(images, titles, dataset, title, columns=6, caption=""):
-    """Faces in a grid, each with a line of text above it.
-
-    Parameters
-    ----------
-    images : sequence of ndarray, shape [height, width, 3], uint8 or 0..1
-    titles : sequence of str
-    title : str
-        What the grid shows.
-    """
+    """Faces [height, width, 3], uint8 or 0..1, in a grid, each with a line of text above it."""
     if len(images) != len(titles):
         raise ValueError(f"{len(images)} images with {len(titles)} titles; expected one each")
     rows = -(-len(images) // columns)

@@ -1,542 +1,419 @@
-"""How sure, for whom, how honest, at what cost: figures over all runs of a study."""
+"""Figures over all runs of a study, drawn from the tables of its report."""
 
 import numpy as np
 import pandas as pd
 
-from utils.datasets.facetable import AGE_BINS, DataError
-from utils.evaluation.calibration import apply_temperature, ece, reliability
-from utils.evaluation.columns import (
-    HEADLINE,
-    LOWER_IS_BETTER,
-    METRIC_LABELS,
-    TASK_LABELS,
-    known,
-    part,
-    probabilities,
-    truth,
-)
-from utils.plots import theme
+from utils import vocabulary as words
+from utils.evaluation import calibration
+from utils.evaluation.cross_dataset import HEADLINES
+from utils.evaluation.references import references
+from utils.evaluation.subgroups import AXES, SMALL
+from utils.files import DataError
+from utils.plots import run, theme
+from utils.vocabulary import CLASSES, HEADLINE, IN_YEARS, LOWER_IS_BETTER, TASKS, written
+
+NAMES = words.TASK_LABELS | {"age_group": "age group", "bias": "age: predicted minus true"}
+INTERVALS = "95% interval by bootstrap over groups of near-duplicates"
+ZERO = [(name, 0, theme.BLACK, "-", "") for name in NAMES.values()]
 
 
-def _some(table, what):
-    if not len(table):
-        raise DataError(f"{what}: no rows to draw; score the runs first")
-    return table
+def draw(report, study, progress=None):
+    """Draw every figure that the tables of a `Report` allow, into its ``figures``; return it.
 
-
-def shown(value, metric):
-    """A value with its unit, as titles write it.
-
-    >>> shown(4.5, "mae"), shown(0.93, "accuracy")
-    ('4.50 years', '93.0%')
+    What cannot be drawn is noted in ``report.left_out``.
     """
-    return f"{value:.2f} years" if metric in ("mae", "bias") else f"{value:.1%}"
+    for dataset in report.findings:
+        (progress or str)(f"{dataset}: figures")
+        head = f"{dataset}_"
+        held = {k.removeprefix(head): t for k, t in report.tables.items() if k.startswith(head)}
+        every = report.tables.get("seeds", pd.DataFrame({"dataset": []}))
+        held["seeds"] = every[every["dataset"] == dataset]
+        for name, function in FIGURES.items():
+            _try(report, head + name, function, held, study, dataset)
+        for row in held["best"].itertuples() if "best" in held else ():
+            table, name = study.predictions[row.run], f"{head}{row.task}_"
+            told = (table, dataset) if row.task == "age" else (table, row.task, dataset)
+            for kind, function in OF_ONE["age" if row.task == "age" else "class"].items():
+                _try(report, name + kind, function, *told, label=row.label)
+    others = report.tables.get("cross_dataset", pd.DataFrame({"dataset": []}))
+    for dataset in dict.fromkeys(others["dataset"]):
+        _try(report, f"cross_dataset_{dataset}", cross_dataset, others, dataset)
+    return report
 
 
-def _axis(task, metric):
-    return f"{TASK_LABELS[task]}: {METRIC_LABELS.get(metric, metric)}"
+def _try(report, name, function, *arguments, **options):
+    try:
+        report.figures[name] = function(*arguments, **options)
+    except (DataError, KeyError) as error:
+        why = f"there is no table {error}" if isinstance(error, KeyError) else str(error)
+        report.left_out.append((f"figure {name}", why))
 
 
-def who_beats_whom(matrix, task, dataset, n, labels=None):
-    """Which models are better beyond chance, best first.
+def dot_panels(rows, lines=(), width=10.0):
+    """Dots with intervals, a panel for each task and one line of text for each row.
 
-    Parameters
-    ----------
-    matrix : DataFrame
-        From `utils.evaluation.pairwise.beats`.
+    `rows` has columns panel, row, metric, value, low, high, tint, mark, and where wanted name (for
+    the legend) and shift (in lines); `lines` are upright: (panel, value, tint, dash, name).
     """
-    _some(matrix, "who beats whom")
-    size = len(matrix)
-    names = [(labels or {}).get(run, run) for run in matrix.index]
-    side = 2.6 + 0.42 * size
-    figure, axes = theme.canvas(height=side, width=max(theme.WIDTH, side + 2.2))
-    values = matrix.to_numpy(float)
-    words = {1: "+", -1: "\u2212", 0: "="}
-    texts = [["" if i == j else words[int(values[i, j])] for j in range(size)] for i in range(size)]
-    numbers = [str(i + 1) for i in range(size)]
-    rows = [f"{i + 1}  {name}" for i, name in enumerate(names)]
-    # Blue to orange: told apart by all readers, and the signs say the same.
-    theme.annotated(
-        axes, np.where(np.eye(size) > 0, np.nan, values), texts, rows, numbers, (-1.8, 1.8), "PuOr"
-    )
-    axes.set(xlabel="against model number")
-    pairs = size * (size - 1) // 2
-    decided = int((values > 0).sum())
-    title = f"{TASK_LABELS[task].capitalize()}: {decided} of {pairs} pairs of models differ "
-    title += "beyond chance"
-    if size > 1 and not values[0, 1]:
-        title += "; the first two do not"
-    # Not "+ better" first: Markdown would make a list of it.
-    caption = "Better +, worse \u2212, undecided =: paired bootstrap over duplicate groups, Holm, "
-    caption += f"5% level, {METRIC_LABELS[HEADLINE[task]]}"
-    return theme.finish(figure, title, dataset, caption, n)
+    if rows.empty:
+        raise DataError("no rows to draw; score the runs first")
+    rows = pd.DataFrame({"name": "", "shift": 0.0}, rows.index).assign(**rows)
+    panels, names = list(dict.fromkeys(rows["panel"])), list(dict.fromkeys(rows["row"]))
+    size = {"width": width, "height": 2.6 + 0.47 * len(names)}
+    figure, grid = theme.canvas(1, len(panels), sharey=True, squeeze=False, **size)
+    held = {}
+    for axes, panel in zip(grid[0], panels, strict=True):
+        here = rows[rows["panel"] == panel]
+        for (tint, mark, name), dots in here.groupby(["tint", "mark", "name"], sort=False):
+            place = dots["row"].map(names.index) + dots["shift"]
+            ends = np.abs([dots["value"] - dots["low"], dots["high"] - dots["value"]])
+            style = {"xerr": np.nan_to_num(ends), "fmt": mark, "ms": 8, "capsize": 3}
+            held[name] = axes.errorbar(dots["value"], place, color=tint, **style)
+        for _, value, tint, dash, name in (line for line in lines if line[0] == panel):
+            held[name] = axes.axvline(value, color=tint, ls=dash, lw=2, zorder=0)
+        metric = here["metric"].iloc[0]
+        unit = {"points": "points"}.get(metric, "years" if metric in IN_YEARS else "share")
+        axes.set(title=theme.wrap(panel, 22), xlabel=unit)
+        if unit == "share":
+            theme.percent(axes, "x")
+        axes.grid(axis="y", visible=False)
+        axes.locator_params(axis="x", nbins=4)
+    grid[0, 0].set_yticks(range(len(names)), [theme.wrap(name, 34) for name in names])
+    grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
+    return _legend(figure, held)
+
+
+def _legend(figure, held):
+    held = {name: handle for name, handle in held.items() if name}
+    if held:
+        figure.legend(held.values(), held.keys(), loc="outside right center", fontsize=10.5)
+    return figure
+
+
+def _panels(table, **columns):
+    """A table with task, metric, value and its interval as rows of `dot_panels`."""
+    rows = table.drop(columns=["low", "high"], errors="ignore")
+    rows = rows.rename(columns={"ci_low": "low", "ci_high": "high"})
+    rows = rows.assign(order=rows["task"].map(list(NAMES).index), tint=theme.BLUE, mark="o")
+    rows = rows.assign(panel=rows["task"].map(NAMES), **columns)
+    return rows.sort_values("order", kind="stable")
+
+
+def _runs(table):
+    """`comparison` without the baseline, as rows of `dot_panels`."""
+    parts = [pd.DataFrame()]
+    for task in (task for task in TASKS if table[task].notna().any()):
+        rows = table[table[task].notna() & (table["protocol"] != "baseline")]
+        ends = {f"ci_{end}": rows[f"{task}_{end}"] for end in ("low", "high")}
+        ends |= {"value": rows[task], "row": rows["label"], "metric": HEADLINE[task]}
+        style = {"tint": rows["model"].map(theme.colour)}
+        style["mark"] = rows["protocol"].map(theme.PROTOCOL_MARKERS).fillna("o")
+        parts.append(_panels(rows.assign(task=task, **ends), **style))
+    return pd.concat(parts)
+
+
+def _of_best(held, name):
+    """Rows of a table that belong to the best network of their task, or of the first task."""
+    best, table = held["best"].set_index("task"), held[name]
+    wanted = table["task"].map(best["run"]) if "task" in table else best["run"].iloc[0]
+    return table[table["run"] == wanted], best["label"].iloc[0]
+
+
+def comparison(held, study, dataset):
+    """Every run on every task, beside the baseline and what others report."""
+    table, best = held["comparison"], held["best"].iloc[0]
+    guess = table.iloc[-1]
+    lines = [(NAMES[t], guess[t], theme.RED, "--", words.BASELINE) for t in TASKS]
+    for row in references(dataset, drawn=True).itertuples():
+        lines.append((NAMES[row.task], row.value, theme.GREY, ":", "published\nor claimed"))
+    told = {"metric": HEADLINE[best["task"]], "unit": True}
+    value = written(best["value"], best["ci_low"], best["ci_high"], **told)
+    title = f"{best['label']}: {NAMES[best['task']]} {value}, baseline "
+    title += written(guess[best["task"]], **told)
+    caption = f"Test faces; {INTERVALS}; network of the title chosen on {best['chosen_on']} faces"
+    return theme.finish(dot_panels(_runs(table), lines, 11), title, dataset, caption)
 
 
 def front(cost, value, lower):
-    """Mask of the models that no other beats on both cost and value.
-
-    >>> front([1, 2, 3], [0.8, 0.7, 0.9], lower=False).tolist()
-    [True, False, True]
-    """
-    cost, value = np.asarray(cost, float), np.asarray(value, float)
-    score = -value if lower else value
+    """Mask of the models that no other beats on both cost and value; lower may be better."""
+    cost, score = np.asarray(cost, float), np.asarray(value, float) * (-1 if lower else 1)
     as_good = (cost[None] <= cost[:, None]) & (score[None] >= score[:, None])
     better = (cost[None] < cost[:, None]) | (score[None] > score[:, None])
     return ~(as_good & better).any(axis=1)
 
 
-def pareto(table, task, dataset, cost="flops", n=None, baseline=None, level=()):
-    """Quality against cost; models on the front are joined by a line.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `utils.evaluation.tables.comparison`.
-    cost : {"flops", "parameters", "train_seconds"}
-    level : list of str
-        Runs that the test faces do not tell apart from the best one.
-    """
-    names = {
-        "flops": "FLOPs an image (G)",
-        "parameters": "parameters (M)",
-        "train_seconds": "training (minutes)",
-    }
-    scale = {"flops": 1e9, "parameters": 1e6, "train_seconds": 60}
-    if cost not in names:
-        raise ValueError(f"cost {cost!r} is unknown; expected one of {', '.join(names)}")
-    rows = _some(table[table[task].notna() & table[cost].notna()], "pareto plot")
-    metric = HEADLINE[task]
-    rows = rows.assign(x=rows[cost].astype(float) / scale[cost]).sort_values("x")
-    best = front(rows["x"], rows[task], metric in LOWER_IS_BETTER)
-    figure, axes = theme.canvas(height=5)
-    axes.plot(rows["x"][best], rows[task][best], "-", color=theme.GREY, lw=1.5, zorder=1)
-    for row in rows.to_dict("records"):
-        ends = [[row[task] - row[f"{task}_low"]], [row[f"{task}_high"] - row[task]]]
-        axes.errorbar(
-            row["x"],
-            row[task],
-            np.abs(np.nan_to_num(ends)),
-            ms=10,
-            color=theme.colour(row["model"]),
-            capsize=3,
-            marker=theme.PROTOCOL_MARKERS.get(row["protocol"], "P"),
-        )
-    _key(axes, rows)
-    axes.set_xscale("log")
-    axes.set(xlabel=names[cost], ylabel=_axis(task, metric))
-    if baseline is not None and np.isfinite(baseline):
-        axes.axhline(baseline, color=theme.RED, ls=":", lw=2)
-    top = rows.loc[rows[task].idxmin() if metric in LOWER_IS_BETTER else rows[task].idxmax()]
-    equal = rows[rows["run"].isin(level) & (rows["x"] < top["x"])]
-    cheap = (equal if len(equal) else rows[best]).iloc[0]
-    title = f"{TASK_LABELS[task].capitalize()}: {shown(top[task], metric)} at best ({top['label']})"
-    if cheap["label"] != top["label"]:
-        title += f"; {cheap['label']} costs {top['x'] / cheap['x']:.1f} times less and reaches "
-        title += shown(cheap[task], metric) + ", not told apart" * bool(len(equal))
-    caption = "The line joins the models that none beats on both; bars: 95% interval"
-    return theme.finish(figure, title, dataset, caption, n)
+def cost(held, study, dataset):
+    """Quality against FLOPs, a panel a task; the best models at each cost are joined."""
+    rows = _runs(held["comparison"].dropna(subset=["flops"]))
+    if rows.empty or rows["model"].nunique() < 2:
+        raise DataError("the costs of fewer than two networks are known")
+    tasks, known, names = list(dict.fromkeys(rows["task"])), {}, []
+    size = {"width": 10, "height": 1.6 + 3.4 * -(-len(tasks) // 2)}
+    figure, grid = theme.canvas(-(-len(tasks) // 2), min(len(tasks), 2), squeeze=False, **size)
+    for task, axes in zip(tasks, grid.ravel(), strict=False):
+        here = rows[rows["task"] == task].sort_values("flops").assign(x=lambda t: t["flops"] / 1e9)
+        on = here[front(here["x"], here["value"], HEADLINE[task] in LOWER_IS_BETTER)]
+        axes.plot(on["x"], on["value"], "-", color=theme.GREY, lw=1.5, zorder=1)
+        guess = held["comparison"][task].iloc[-1]
+        known[words.BASELINE] = axes.axhline(guess, color=theme.RED, ls="--", lw=2)
+        for row in here.itertuples():
+            ends = [[row.value - row.low], [row.high - row.value]]
+            style = {"fmt": row.mark, "color": row.tint, "ms": 9, "capsize": 3}
+            name = theme.wrap(row.label.rsplit(",", 1)[0], 24)
+            known[name] = axes.errorbar(row.x, row.value, ends, **style)
+        axes.set(xscale="log", xlabel="FLOPs an image (G)", title=NAMES[task])
+        axes.set_ylabel("years" if task == "age" else "accuracy")
+        names.append("; ".join(on["label"]))
+    caption = f"The line joins the best models at each cost; test faces; {INTERVALS}"
+    title = f"Best {NAMES[tasks[0]]} at each cost, from cheap to dear: {names[0]}"
+    return theme.finish(_legend(figure, known), title, dataset, caption)
 
 
-def _key(axes, rows):
-    """Legend: colour tells the model, the mark what is trained."""
-    from utils.evaluation.tables import MODELS, PROTOCOLS
-
-    for model in dict.fromkeys(rows["model"]):
-        name = MODELS.get(model, model)
-        axes.plot([], [], "s", ms=9, color=theme.colour(model), label=name)
-    for protocol in dict.fromkeys(rows["protocol"]):
-        mark = theme.PROTOCOL_MARKERS.get(protocol, "P")
-        name = PROTOCOLS.get(protocol, protocol)
-        if name:
-            axes.plot([], [], mark, ms=9, color=theme.GREY, mfc="none", label=name)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=11)
+def seeds(held, study, dataset):
+    """Mean and standard deviation over seeds."""
+    table = held["seeds"][held["seeds"]["metric"] == held["seeds"]["task"].map(HEADLINE)]
+    ends = {"ci_low": table["mean"] - table["std"], "ci_high": table["mean"] + table["std"]}
+    tints = held["comparison"].set_index("label")["model"].map(theme.colour)
+    rows = _panels(table.assign(value=table["mean"], row=table["label"], **ends))
+    figure = dot_panels(rows.assign(tint=rows["label"].map(tints).fillna(theme.BLACK)))
+    spread = table.groupby("task", sort=False)["std"].mean()
+    told = [f"{NAMES[t]} {written(v, metric=HEADLINE[t], unit=True)}" for t, v in spread.items()]
+    title = f"Mean standard deviation over seeds: {', '.join(told)}"
+    return theme.finish(figure, title, dataset, "Mean and standard deviation, test faces")
 
 
-def subgroup_bars(table, task, dataset, label="", metric=None):
-    """One metric by age bin, gender and ethnicity, with intervals; small groups hollow.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `utils.evaluation.subgroups.subgroups`.
-    metric : str, optional
-        The headline metric, or `bias` for age.
-    """
-    metric = metric or HEADLINE[task]
-    rows = table[(table["task"] == task) & (table["metric"] == metric)]
-    rows = _some(rows[rows["by"].isin(["age_bin", "gender", "ethnicity"])], "subgroups")
-    rows = rows.assign(order=rows["by"].map({"age_bin": 0, "gender": 1, "ethnicity": 2}))
-    rows = rows.sort_values("order", kind="stable").reset_index(drop=True)
-    figure, axes = theme.canvas(height=2.2 + 0.33 * len(rows))
-    place = np.arange(len(rows)) + rows["order"] * 0.6
-    tints = (theme.BLUE, theme.ORANGE, theme.GREEN)
-    for y, row in zip(place, rows.to_dict("records"), strict=True):
-        tint = tints[row["order"]]
-        fill = "white" if row["small"] else tint
-        ends = np.abs([[row["value"] - row["ci_low"]], [row["ci_high"] - row["value"]]])
-        axes.errorbar(
-            row["value"],
-            y,
-            xerr=np.nan_to_num(ends),
-            marker="o",
-            ms=8,
-            color=tint,
-            mfc=fill,
-            capsize=3,
-        )
-    names = [f"{r.group} (n = {r.n:,}{', small' if r.small else ''})" for r in rows.itertuples()]
-    axes.set_yticks(place, names)
-    axes.invert_yaxis()
-    axes.set(xlabel="predicted minus true age (years)" if metric == "bias" else _axis(task, metric))
-    if metric == "bias":
-        axes.axvline(0, color=theme.BLACK, lw=1)
-    n = int(rows.loc[rows["by"] == rows["by"].iloc[0], "n"].sum())
-    caption = "95% interval by bootstrap over duplicate groups"
-    if rows["small"].any():
-        caption += "; hollow: fewer than 30 faces, not ranked"
-    title = _worst(rows[~rows["small"]], metric, TASK_LABELS[task])
-    return theme.finish(figure, f"{label + ': ' if label else ''}{title}", dataset, caption, n)
-
-
-def _worst(rows, metric, task):
-    if len(rows) < 2:
-        return f"too few faces to tell for whom {task} is hardest"
-    score = rows["value"].abs() if metric == "bias" else rows["value"]
-    rising = metric in (*LOWER_IS_BETTER, "bias")
-    worst = rows.loc[score.idxmax() if rising else score.idxmin()]
-    best = rows.loc[score.idxmin() if rising else score.idxmax()]
-    if metric == "bias":
-        way = "too old" if worst["value"] > 0 else "too young"
-        return f"'{worst['group']}' is judged {abs(worst['value']):.1f} years {way}"
-    return (
-        f"{task} is hardest for '{worst['group']}' ({shown(worst['value'], metric)}), easiest "
-        f"for '{best['group']}' ({shown(best['value'], metric)})"
+def subgroups(held, study, dataset):
+    """The best network of each task by age bin, gender and ethnicity, and its bias."""
+    table, label = _of_best(held, "subgroups")
+    table = table[table["by"].isin(AXES) & ~table["small"]]
+    tints = table["by"].map(dict(zip(AXES, (theme.BLUE, theme.ORANGE, theme.GREEN), strict=True)))
+    tasks = table["task"].where(table["metric"] != "bias", "bias")
+    rows = _panels(table.assign(task=tasks), row=table["group"], tint=tints)
+    best = held["best"].itertuples()
+    lines = [(NAMES[row.task], row.value, theme.GREY, ":", "all faces") for row in best]
+    gap = _of_best(held, "gaps")[0].iloc[0]
+    worst, least = (
+        f"{gap[end]} ({written(gap[f'{end}_value'], metric=gap['metric'], unit=True)})"
+        for end in ("worst", "best")
     )
+    title = f"{label} fails most often in {NAMES[gap['task']]} on {worst}, least on {least}"
+    caption = f"The best network of each task, test faces; {INTERVALS}; groups of fewer than "
+    caption += f"{SMALL} faces are left out"
+    return theme.finish(dot_panels(rows, [*lines, ZERO[-1]], 11), title, dataset, caption)
 
 
-def subgroup_cells(values, counts, task, dataset, label=""):
-    """Heat-map of the headline metric by gender, ethnicity and age bin; small cells in brackets.
-
-    Parameters
-    ----------
-    values, counts : DataFrame
-        From `utils.evaluation.subgroups.by_cell`.
-    """
-    metric, scale = HEADLINE[task], 1 if task == "age" else 100
-    figure, panels = theme.canvas(1, 2, width=9.5, height=4.4, sharey=True)
-    big = counts.to_numpy() >= 30
-    ranked = np.where(big, values, np.nan)
-    limits = (np.nanmin(ranked), np.nanmax(ranked)) if big.any() else (0, 1)
-    genders = counts.index.get_level_values(0).unique()
-    for gender, axes in zip(genders, panels, strict=True):
-        mean, n = values.loc[gender].to_numpy(), counts.loc[gender].to_numpy()
-        texts = [
-            [
-                "-"
-                if not n[i, j]
-                else (
-                    f"{scale * mean[i, j]:.1f}\n"
-                    if n[i, j] >= 30
-                    else f"({scale * mean[i, j]:.0f})\n"
-                )
-                + f"n = {n[i, j]:,}"
-                for j in range(n.shape[1])
+def cells(held, study, dataset):
+    """Heat-maps of the best network of each task by gender, ethnicity and age bin."""
+    table, _ = _of_best(held, "subgroups")
+    table = table[(table["by"] == " x ".join(AXES)) & (table["metric"] != "bias")]
+    table = table[~table["small"]]
+    if table.empty:
+        raise DataError(f"no {SMALL} faces with one age bin, gender and ethnicity")
+    tasks, worst = list(dict.fromkeys(table["task"])), []
+    size = {"width": 10.5, "height": 1.4 + 3.2 * len(tasks)}
+    figure, grid = theme.canvas(len(tasks), 2, squeeze=False, sharey=True, **size)
+    for task, panels in zip(tasks, grid, strict=True):
+        rows, metric = table[table["task"] == task], HEADLINE[task]
+        last = rows.loc[rows["value"].idxmax() if task == "age" else rows["value"].idxmin()]
+        value = written(last["value"], metric=metric, unit=True)
+        worst.append(f"{NAMES[task]} {value} for {last['group']}")
+        limits = rows["value"].min(), rows["value"].max()
+        for gender, axes in zip(CLASSES["gender"], panels, strict=True):
+            here = rows[rows["gender"] == gender].set_index(["ethnicity", "age_bin"])
+            tone = here["value"].unstack().reindex(CLASSES["ethnicity"], columns=words.AGE_BINS)
+            n = here["n"].unstack().reindex_like(tone)
+            texts = [
+                [f"{written(v, metric=metric)}\n{k:,.0f}" if k == k else "" for v, k in line]
+                for line in np.stack([tone, n], axis=-1)
             ]
-            for i in range(n.shape[0])
-        ]
-        tone = np.where(n >= 30, mean, np.nan)
-        theme.annotated(axes, tone, texts, counts.loc[gender].index, AGE_BINS, limits, size=10)
-        axes.set(title=gender, xlabel="age (years)")
-    title = f"{label + ': ' if label else ''}too few faces in every cell"
-    if big.any():
-        low, high = np.nanargmin(ranked), np.nanargmax(ranked)
-        hard, easy = (high, low) if metric in LOWER_IS_BETTER else (low, high)
-        names = [
-            f"{AGE_BINS[k % 5]}, {', '.join(reversed(counts.index[k // 5]))}" for k in (hard, easy)
-        ]
-        title = f"{label + ': ' if label else ''}{shown(ranked.flat[hard], metric)} for "
-        title += f"{names[0]}, {shown(ranked.flat[easy], metric)} for {names[1]}"
-    unit = "mean absolute error in years" if task == "age" else "accuracy in percent"
-    caption = f"{TASK_LABELS[task].capitalize()}, {unit}; in brackets and white: fewer than 30 "
-    return theme.finish(figure, title, dataset, caption + "faces", int(counts.to_numpy().sum()))
+            theme.annotated(axes, tone.to_numpy(), texts, tone.index, tone.columns, limits, size=10)
+            axes.set(title=f"{NAMES[task]}, {gender}")
+    caption = "Age: mean absolute error in years, else accuracy in percent; below it the number of "
+    caption += f"test faces; cells of fewer than {SMALL} are left out"
+    return theme.finish(figure, f"Worst cells: {'; '.join(worst)}", dataset, caption)
 
 
-def reliability_diagram(predictions, task, dataset, temperature=None, label="", bins=15):
-    """Accuracy against confidence, before and after temperature scaling.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-    temperature : float, optional
-        Fitted on validation faces, see `utils.evaluation.calibration`.
-    """
-    faces = part(predictions, "test")
-    use = known(faces, task)
-    p, labels = probabilities(faces, task)[use], truth(faces, task)[use]
-    curves = {"as predicted": p}
-    if temperature is not None and np.isfinite(temperature):
-        curves[f"temperature {temperature:.2f}"] = apply_temperature(p, temperature)
-    figure, axes = theme.canvas(height=4.8)
-    axes.plot([0, 1], [0, 1], "--", color=theme.BLACK, lw=1.3, label="honest")
-    errors = []
-    for (name, values), tint, mark in zip(
-        curves.items(), (theme.ORANGE, theme.BLUE), "os", strict=False
-    ):
-        table = reliability(values, labels, bins)
-        errors.append(ece(values, labels, bins))
-        table = table[table["n"] >= 10]  # a bin of a few faces shows chance only
-        axes.plot(table["confidence"], table["accuracy"], "-", color=tint, lw=2)
-        size = 15 + 220 * table["n"] / table["n"].max()
-        axes.scatter(
-            table["confidence"],
-            table["accuracy"],
-            size,
-            color=tint,
-            marker=mark,
-            label=f"{name}: error {errors[-1]:.1%}",
-            alpha=0.85,
-        )
-    low = max(0.0, 1 / p.shape[1] - 0.05)
-    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(low, 1.02), ylim=(low, 1.02))
-    axes.legend(loc="lower right")
-    theme.percent(axes)
-    theme.percent(axes, "x")
-    sure = "over" if p.max(axis=1).mean() > (p.argmax(axis=1) == labels).mean() else "under"
-    title = f"{label + ': ' if label else ''}{TASK_LABELS[task]} is {sure}confident, "
-    title += f"calibration error {errors[0]:.1%}"
-    if len(errors) > 1:
-        title += f", {errors[1]:.1%} after scaling"
-    caption = (
-        f"{bins} equal-width bins, test split, bins of 10 faces or more; area: faces in the bin"
-    )
-    caption += "; temperature fitted on validation" if len(errors) > 1 else ""
-    return theme.finish(figure, title, dataset, caption, len(labels))
+def reliability(held, study, dataset):
+    """Accuracy against confidence, before and after temperature scaling."""
+    table, _ = _of_best(held, "calibration")
+    titles, known, size = [], {}, {"width": 10.5, "height": 4.4, "sharey": True, "squeeze": False}
+    figure, grid = theme.canvas(1, len(table), **size)
+    for row, axes in zip(table.itertuples(), grid[0], strict=True):
+        p, labels = calibration.known_probabilities(study.predictions[row.run], row.task, "test")
+        curves = [("as predicted", p, theme.ORANGE, "o-")]
+        if np.isfinite(row.temperature):
+            scaled = calibration.apply_temperature(p, row.temperature)
+            curves.append(("after scaling", scaled, theme.BLUE, "s-"))
+        axes.plot([0, 1], [0, 1], "--", color=theme.BLACK, lw=1.3)
+        for name, values, tint, mark in curves:
+            bins = calibration.reliability(values, labels).query("n >= 10")  # fewer show chance
+            known[name] = axes.plot(bins["confidence"], bins["accuracy"], mark, color=tint)[0]
+        low = max(0.0, 1 / p.shape[1] - 0.05)
+        axes.set(xlim=(low, 1.02), ylim=(low, 1.02), title=NAMES[row.task], xlabel="confidence")
+        theme.percent(axes)
+        theme.percent(axes, "x")
+        way = "over" if p.max(axis=1).mean() > (p.argmax(axis=1) == labels).mean() else "under"
+        titles.append(f"{NAMES[row.task]} is {way}confident by {row.ece:.1%}")
+    grid[0, 0].set(ylabel="accuracy")
+    caption = "Mean gap of 15 equal-width bins, test faces; bins of 10 faces or more; temperature "
+    caption += "fitted on validation faces"
+    return theme.finish(_legend(figure, known), "; ".join(titles), dataset, caption)
 
 
-def coverage(table, dataset, label=""):
+def coverage(held, study, dataset):
     """How often the true age lies inside its 80 % interval, all and by age bin."""
-    _some(table, "coverage")
-    figure, axes = theme.canvas(height=2.3 + 0.4 * len(table))
-    place, value = np.arange(len(table)), table["coverage"]
-    ends = np.abs([value - table["ci_low"], table["ci_high"] - value])
-    axes.errorbar(
-        value, place, xerr=np.nan_to_num(ends), fmt="o", ms=8, capsize=3, color=theme.BLUE
-    )
-    claimed = float(table["claimed"].iloc[0])
-    axes.axvline(claimed, color=theme.RED, ls="--", lw=2, label=f"claimed {claimed:.0%}")
-    axes.set_yticks(place, [f"{r.group} (n = {r.n:,})" for r in table.itertuples()])
-    axes.invert_yaxis()
-    axes.set(xlabel="true ages inside the interval")
-    axes.legend(loc="upper left", frameon=True, edgecolor="none")
-    theme.percent(axes, "x")
-    whole = table[table["group"] == "all"].iloc[0]
-    title = f"{label + ': ' if label else ''}{claimed:.0%} age intervals hold "
-    title += f"{whole['coverage']:.1%} of the true ages, at a mean width of "
-    title += f"{whole['width']:.1f} years"
-    caption = "Interval from the 10% to the 90% quantile of the predicted ages, test split"
-    return theme.finish(figure, title, dataset, caption, int(whole["n"]))
+    table, label = _of_best(held, "coverage")
+    names = [f"{row.group} (n = {row.n:,})" for row in table.itertuples()]
+    rows = _panels(table.assign(task="age", metric="share", value=table["coverage"]), row=names)
+    whole = table.iloc[0]
+    lines = [("age", whole["claimed"], theme.RED, "--", "claimed")]
+    title = f"{label}: {whole['claimed']:.0%} age intervals hold {whole['coverage']:.1%} of the "
+    title += f"true ages, at a mean width of {whole['width']:.1f} years"
+    caption = "Interval from the 10% to the 90% quantile of the predicted ages, test faces"
+    return theme.finish(dot_panels(rows, lines, 8), title, dataset, caption, int(whole["n"]))
 
 
-def ceilings(table, best, dataset):
-    """Best model of each task beside what the label noise allows.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `utils.evaluation.noise.ceilings`.
-    best : DataFrame
-        Columns task, metric, value, label.
-    """
-    rows = _some(table.merge(best, on=["task", "metric"]), "ceilings")
-    shares = rows[rows["metric"] != "mae"]
-    years = rows[rows["metric"] == "mae"]
-    panels = [(shares, "share of faces"), (years, "mean absolute error (years)")]
-    panels = [(part, text) for part, text in panels if len(part)]
-    sizes = [len(part) for part, _ in panels]
-    figure, grid = theme.canvas(
-        len(panels),
-        1,
-        height=2.6 + 0.75 * sum(sizes),
-        squeeze=False,
-        gridspec_kw={"height_ratios": [s + 0.4 for s in sizes]},
-    )
-    for (part_rows, text), axes in zip(panels, grid[:, 0], strict=True):
-        place = np.arange(len(part_rows))
-        axes.barh(place, part_rows["value"], 0.55, color=theme.SKY, label="best model")
-        ends = np.abs(
-            [
-                part_rows["ceiling"] - part_rows["ci_low"],
-                part_rows["ci_high"] - part_rows["ceiling"],
-            ]
-        )
-        axes.errorbar(
-            part_rows["ceiling"],
-            place,
-            xerr=ends,
-            fmt="|",
-            ms=26,
-            mew=3,
-            capsize=3,
-            color=theme.RED,
-            label="bound by label noise",
-        )
-        names = [
-            f"{TASK_LABELS[r.task]}: {METRIC_LABELS[r.metric].split(' (')[0]}"
-            for r in part_rows.itertuples()
-        ]
-        axes.set_yticks(place, [theme.wrap(name, 20) for name in names])
-        axes.invert_yaxis()
-        axes.set(xlabel=text)
-    grid[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
-    title = "By the labels of copies, noise bounds "
-    parts = [
-        f"{TASK_LABELS[r.task]} at {shown(r.ceiling, r.metric)} (best model "
-        f"{shown(r.value, r.metric)})"
-        for r in rows.itertuples()
-        if r.metric in ("mae", "accuracy")
-    ]
-    title += "; ".join(parts[:2])
-    groups = int(rows["groups"].max())
-    caption = f"Bounds from labels that disagree inside {groups:,} groups of copies of one "
-    caption += "picture; other faces may carry less noise, or more"
-    return theme.finish(figure, title, dataset, caption)
-
-
-def error_by_digit(table, dataset, label=""):
+def digits(held, study, dataset):
     """Age error by the last digit of the true age, 0 and 5 marked."""
-    _some(table, "error by digit")
-    figure, axes = theme.canvas()
-    tints = [theme.RED if digit % 5 == 0 else theme.SKY for digit in table["digit"]]
-    ends = np.abs([table["mae"] - table["ci_low"], table["ci_high"] - table["mae"]])
-    axes.bar(table["digit"], table["mae"], color=tints)
-    axes.errorbar(
-        table["digit"], table["mae"], np.nan_to_num(ends), fmt="none", capsize=3, color=theme.BLACK
-    )
-    axes.set_xticks(table["digit"], [f"{r.digit}\n{r.share:.0%}" for r in table.itertuples()])
-    axes.set(
-        xlabel="last digit of the true age, share of the faces",
-        ylabel="mean absolute error (years)",
-    )
-    axes.grid(axis="x", visible=False)
-    round_age = table["digit"] % 5 == 0
-    sides = (table[round_age], table[~round_age])
-    means, equal = (
-        [np.average(rows[name], weights=rows["n"]) if len(rows) else np.nan for rows in sides]
+    table, label = _of_best(held, "digits")
+    tints = np.where(table["digit"] % 5 == 0, theme.RED, theme.BLUE)
+    names = [f"{row.digit} ({row.share:.0%} of the faces)" for row in table.itertuples()]
+    rows = table.assign(task="age", metric="mae", value=table["mae"], row=names)
+    means = [
+        written(np.average(side[name], weights=side["n"])) if len(side) else "-"
         for name in ("mae", "mae_equal_ages")
-    )
-    title = f"{label + ': ' if label else ''}ages ending in 0 or 5 are missed by {means[0]:.2f} "
-    title += f"years, others by {means[1]:.2f}; at equal ages by {equal[0]:.2f} and {equal[1]:.2f}"
-    caption = "95% interval by bootstrap over duplicate groups, test split; equal ages: decades "
+        for side in (table[table["digit"] % 5 == 0], table[table["digit"] % 5 > 0])
+    ]
+    title = f"{label}: ages ending in 0 or 5 are missed by {means[0]} years, others by {means[1]}; "
+    title += f"at equal ages by {means[2]} and {means[3]}"
+    caption = f"By last digit of the true age, test faces; {INTERVALS}; equal ages: decades "
     caption += "weighed alike, as round ages are older"
+    figure = dot_panels(_panels(rows, tint=tints), (), 8)
     return theme.finish(figure, title, dataset, caption, int(table["n"].sum()))
 
 
-def leakage(table, dataset, columns=("naive", "group"), label="", n=None):
-    """Difference that near-copies in training make, per task, with its interval.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `utils.evaluation.leakage`: task, metric, difference, ci_low, ci_high and the two
-        columns named.
-    """
-    rows = _some(table[table["difference"].notna()], "leakage").reset_index(drop=True)
-    # A positive gain always means that the leaking side looks better.
-    sign = np.where(rows["metric"].isin(LOWER_IS_BETTER), -1.0, 100.0)
-    gain = rows["difference"] * sign
-    low = np.minimum(rows["ci_low"] * sign, rows["ci_high"] * sign)
-    high = np.maximum(rows["ci_low"] * sign, rows["ci_high"] * sign)
-    figure, axes = theme.canvas(height=2.2 + 0.5 * len(rows))
-    place = np.arange(len(rows))
-    axes.errorbar(
-        gain, place, xerr=[gain - low, high - gain], fmt="o", ms=9, capsize=4, color=theme.BLUE
-    )
-    axes.axvline(0, color=theme.BLACK, lw=1)
-    unit = {"mae": "years"}
-    axes.set_yticks(
-        place,
-        [f"{TASK_LABELS[r.task]} ({unit.get(r.metric, 'points')})" for r in rows.itertuples()],
-    )
-    axes.set(
-        xlabel=f"gain of '{columns[0].replace('_', ' ')}' over '{columns[1]}'",
-        ylim=(len(rows) - 0.5, -0.5),
-    )
-    clear = int(((low > 0) | (high < 0)).sum())
-    what = "leaking copies change" if columns[0] == "naive" else "faces with a copy differ in"
-    title = f"{label + ': ' if label else ''}{what} {clear} of {len(rows)} tasks "
-    top = int(np.abs(gain / np.where(sign < 0, 1, 10)).argmax())
-    title += f"beyond chance; {TASK_LABELS[rows['task'][top]]} by {gain[top]:+.2f} "
-    title += unit.get(rows["metric"][top], "points")
-    caption = "95% interval by bootstrap over duplicate groups, not corrected for the number of "
-    caption += "tasks; above 0 the leaking side looks better"
-    if columns[0] != "naive":
-        caption += ". Faces with a copy may be easier ones, with no leak at all"
-    return theme.finish(figure, title, dataset, caption, n)
+def label_noise(held, study, dataset):
+    """Best network of each task beside what the label noise allows."""
+    bounds, best = held["label_noise"], held["best"]
+    bounds = bounds[bounds["metric"] == bounds["task"].map(HEADLINE)]
+    bounds = bounds[bounds["task"].isin(best["task"])].assign(value=bounds["bound"])
+    tops = best.assign(metric=best["task"].map(HEADLINE))
+    style = {"tint": theme.RED, "mark": "D", "row": "label noise allows"}
+    rows = pd.concat([_panels(tops, row="best network"), _panels(bounds, **style)])
+    costs = [
+        f"{NAMES[row.task]} "
+        + written(abs(row.value - (row.task != "age")), metric=row.metric, unit=True)
+        for row in bounds.itertuples()
+    ]
+    title = f"Label noise alone costs even a perfect network at least: {'; '.join(costs)}"
+    caption = f"Bounds from labels that disagree inside {int(bounds['groups'].max()):,} groups of "
+    caption += "near-duplicates of one picture; other faces may carry less noise, or more"
+    return theme.finish(dot_panels(rows), title, dataset, caption)
 
 
-def seeds(scored, task, dataset):
-    """Each seed of each system as a dot, with mean and standard deviation.
+def _gains(table, prefix, **columns):
+    """Differences as gains: years saved or points won, with their interval."""
+    table = table.dropna(subset=["difference"])
+    sign = np.where(table["metric"].isin(LOWER_IS_BETTER), -1.0, 100.0)
+    low, high = np.sort([table[f"{prefix}_{end}"] * sign for end in ("low", "high")], axis=0)
+    unit = table["metric"].where(sign < 0, "points")
+    value = table["difference"] * sign
+    return table.assign(value=value, metric=unit, ci_low=low, ci_high=high, **columns)
 
-    Parameters
-    ----------
-    scored : DataFrame
-        Columns label, task, metric, value, seed, n, as `tables.study_intervals` gives them.
-    """
-    metric = HEADLINE[task]
-    rows = scored[(scored["task"] == task) & (scored["metric"] == metric)]
-    spread = rows.groupby("label")["value"].agg(["mean", "std", "size"]).query("size > 1")
-    spread = _some(spread, "seeds").sort_values("mean", ascending=metric in LOWER_IS_BETTER)
-    figure, axes = theme.canvas(height=2.2 + 0.42 * len(spread))
-    for y, name in enumerate(spread.index):
-        values = rows.loc[rows["label"] == name, "value"]
-        axes.plot(values, [y] * len(values), "o", color=theme.SKY, ms=8, mec=theme.BLUE)
-        axes.errorbar(
-            spread["mean"][name],
-            y,
-            xerr=spread["std"][name],
-            fmt="|",
-            ms=20,
-            mew=2.5,
-            color=theme.BLACK,
-            capsize=4,
-        )
-    names = [f"{name} ({int(size)} seeds)" for name, size in spread["size"].items()]
-    axes.set_yticks(range(len(spread)), names)
-    axes.invert_yaxis()
-    axes.set(xlabel=_axis(task, metric))
-    typical = float(spread["std"].mean())
-    size = f"{typical:.2f} years" if metric == "mae" else f"{100 * typical:.2f} points"
-    between = float(spread["mean"].max() - spread["mean"].min())
-    span = f"{between:.2f} years" if metric == "mae" else f"{100 * between:.1f} points"
-    title = f"{TASK_LABELS[task].capitalize()}: seeds differ by {size} (standard deviation)"
-    if len(spread) > 1:
-        title += f", models by up to {span}"
-    caption = "Dots: seeds; bar: mean and standard deviation, test split"
+
+def random_split(held, study, dataset):
+    """What near-duplicates in training seem to gain, by two comparisons."""
+    parts, told = [], {"random_split": "both splits", "near_duplicates": "within random split"}
+    for name in (name for name in told if name in held):
+        rows = held[name]["label"].str.replace(", random split", "") + ": " + told[name]
+        parts.append(_gains(held[name].assign(row=rows), "ci"))
+    if not parts:
+        raise DataError("no run on a random split")
+    rows = pd.concat(parts)
+    clear = int(((rows["ci_low"] > 0) | (rows["ci_high"] < 0)).sum())
+    title = f"{clear} of {len(rows)} differences by near-duplicates in training are beyond chance"
+    caption = "Years saved or points won on the random instead of the group-aware split or, within "
+    caption += "it, on test faces with a near-duplicate in training (they may be easier ones); "
+    caption += f"{INTERVALS}, not corrected for their number"
+    return theme.finish(dot_panels(_panels(rows), ZERO, 12), title, dataset, caption)
+
+
+def curves(held, study, dataset):
+    """Validation curves: a line for each protocol, a column for each task."""
+    table = held["comparison"].dropna(subset=["run"]).sort_values("input_size", ascending=False)
+    table = table[table["run"].isin(list(study.histories))]
+    tasks = [task for task in TASKS if table[task].notna().any()]
+    protocols = [name for name in words.PROTOCOLS if name in set(table["protocol"])]
+    if not tasks:
+        raise DataError("the study holds no history of a run")
+    size = {"width": 2.7 * len(tasks) + 2, "height": 1.4 + 2.6 * len(protocols)}
+    figure, grid = theme.canvas(len(protocols), len(tasks), squeeze=False, **size)
+    known, early = {}, []
+    for row in table.itertuples():
+        for axes, task in zip(grid[protocols.index(row.protocol)], tasks, strict=True):
+            values = study.histories[row.run].get(f"val_{task}_{HEADLINE[task]}")
+            if values is not None:
+                tint, name = theme.colour(row.model), row.label.split(",")[0]
+                dash = "--" if tint in [line.get_color() for line in axes.lines] else "-"
+                drawn = axes.plot(np.arange(len(values)) + 1, values, dash, color=tint, lw=2)[0]
+                known.setdefault(name, drawn)
+                best = values.argmin() if task == "age" else values.argmax()
+                early.append(best < len(values) - 1)
+            axes.set(title=f"{NAMES[task]},\n{words.PROTOCOLS[row.protocol]}", xlabel="epoch")
+    for axes, task in ((a, t) for line in grid for a, t in zip(line, tasks, strict=True)):
+        guess = held["comparison"][task].iloc[-1]
+        known["baseline"] = axes.axhline(guess, color=theme.RED, ls=":", lw=1.5)
+        axes.set_visible(len(axes.lines) > 1)
+    title = f"{sum(early)} of {len(early)} validation curves peak before their last epoch"
+    caption = "Validation faces, each scored once; age in years, else accuracy; dashed: the "
+    caption += "smaller of two input sizes"
+    return theme.finish(_legend(figure, known), title, dataset, caption)
+
+
+def ablations(held, study, dataset):
+    """Gain of each variant over its reference on validation and test faces."""
+    rows = _gains(held["ablations"], "difference")
+    rows = rows.assign(row=rows["ablation"].str.replace("_", " ") + ": " + rows["variant"])
+    on_test = rows["split"] == "test"
+    test = {"tint": theme.ORANGE, "mark": "s", "name": "test faces", "shift": 0.15}
+    val = _panels(rows[~on_test], name="validation faces", shift=-0.15)
+    figure = dot_panels(pd.concat([val, _panels(rows[on_test], **test)]), ZERO, 12)
+    judged = rows[(rows["split"] == "val") & (rows["task"] == "age") & (rows["p_holm"] < 0.05)]
+    top = judged.sort_values("value").iloc[[0, -1][: len(judged)]]
+    told = [f"{row.row} {row.value:+.2f} years".replace("-", "\u2212") for row in top.itertuples()]
+    title = f"Largest gains and losses of the age error: {'; '.join(told) or 'all within chance'}"
+    caption = f"Change from the original settings; right is better; {INTERVALS}"
+    return theme.finish(figure, title, dataset, caption)
+
+
+def cross_dataset(table, dataset):
+    """One panel a task, one line a network: own set, pictures as they are, cut as in training."""
+    rows = table[(table["dataset"] == dataset) & (table["metric"] == table["task"].map(HEADLINES))]
+    if rows.empty:
+        raise DataError(f"{dataset}: no network was scored on it; run python -m utils.predict")
+    rows, cut = rows.assign(row=rows["label"]), rows["cropped"].astype(bool)
+    home = rows.dropna(subset=["in_domain"]).drop_duplicates(["row", "task"])
+    home = home.assign(value=home["in_domain"], ci_low=np.nan, ci_high=np.nan)
+    parts = [
+        _panels(home, tint=theme.BLACK, mark="D", name="own test faces", shift=-0.22),
+        _panels(rows[~cut], tint=theme.ORANGE, mark="s", name="as they are", shift=0.0),
+        _panels(rows[cut], name="cut as in training", shift=0.22),
+    ]
+    guess = rows.drop_duplicates("task").set_index("task")["baseline"]
+    lines = [(NAMES[t], value, theme.RED, "--", "baseline") for t, value in guess.items()]
+    figure = dot_panels(pd.concat(parts).sort_values("order", kind="stable"), lines, 11)
+    ours = rows[(rows["task"] == rows["task"].iloc[0]) & ~cut]
+    sign = -1 if HEADLINES[ours["task"].iloc[0]] in LOWER_IS_BETTER else 1
+    worse = int((sign * ours["value"] < sign * ours["baseline"]).sum())
+    title = f"{words.DATASET_LABELS.get(dataset, dataset)}, pictures as they are: {worse} of "
+    title += f"{len(ours)} networks are worse than the baseline in {NAMES[ours['task'].iloc[0]]}"
+    caption = f"{INTERVALS}; baseline: the best constant answer on these faces"
     return theme.finish(figure, title, dataset, caption, int(rows["n"].max()))
 
 
-def summary(table, dataset, task, n=None):
-    """Bars of a comparison table with the trivial guess and the references: the README's figure."""
-    from utils.evaluation.references import references
-    from utils.plots.results import metric_bars
-
-    runs = _some(table[table[task].notna() & (table["model"] != "trivial")], "summary")
-    guess = table.loc[table["model"] == "trivial", task]
-    rows = pd.DataFrame(
-        {
-            "label": runs["label"],
-            "task": task,
-            "metric": HEADLINE[task],
-            "value": runs[task],
-            "n": n or 0,
-            "ci_low": runs[f"{task}_low"],
-            "ci_high": runs[f"{task}_high"],
-        }
-    )
-    lines = references(dataset, task, drawn=True)
-    lines = [
-        (f"{text}: {shown(value, HEADLINE[task])}", value)
-        for text, value in zip(lines["source"], lines["value"], strict=True)
-    ]
-    guess = float(guess.iloc[0]) if len(guess) and pd.notna(guess.iloc[0]) else None
-    return metric_bars(rows, dataset, guess, lines)
+OF_ONE = {"age": {"true_predicted": run.true_vs_predicted, "error_by_age": run.error_by_age}}
+OF_ONE["class"] = {"confusion": run.confusion}
+FIGURES = {"comparison": comparison, "cost": cost, "seeds": seeds, "subgroups": subgroups}
+FIGURES |= {"cells": cells, "reliability": reliability, "age_coverage": coverage}
+FIGURES |= {"age_digits": digits, "label_noise": label_noise, "random_split": random_split}
+FIGURES |= {"curves": curves, "ablations": ablations}

@@ -1,34 +1,46 @@
 """Publish a study: ``python -m utils.report.publish [RUN ...]`` fills ``reports/study``.
 
-Copies finished runs on real faces (all of them, or those named), writes the splits, scores, and
-makes the pages. No picture of a single real face is in what it writes.
+Copies finished runs on real faces (all of them, or those named), scores them, and makes the pages.
+No picture of a single real face is in what it writes. With ``--profile`` it only gathers the
+finished runs of a profile, which is what the Snakefile calls.
 """
 
 import argparse
+import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from utils import datasets, runs
-from utils.datasets.splits import write_split
-from utils.evaluation.report import build, write
-from utils.files import read_json, write_aside
-from utils.paths import ROOT
-from utils.report.index import write_index
-from utils.report.step import run_step
+from utils import datasets, plan, study
+from utils.evaluation import report as reports
+from utils.files import write_aside
+from utils.paths import ROOT, runs_dir, splits_dir
+from utils.plots.study import draw
+from utils.report.html import write_index
 
 STUDY = ROOT / "reports" / "study"
 GALLERY = "05_gradcam_gallery"
+SPLIT_COLUMNS = ["image", "split", "group", "age", "gender", "ethnicity"]
+
+
+def gather(profile: str, folder: Path) -> None:
+    """Export the finished runs that a profile plans, or that name it in their configuration."""
+    planned = map(study.finished, plan.configs(plan.load_profile(profile)))
+    found = sorted({*filter(None, planned), *study.find_runs(profile=profile)})
+    if not found:
+        raise ValueError(f"no finished run of profile {profile} in {runs_dir()}")
+    study.export(found, folder)
 
 
 def _page(notebook: str, name: str, label: str, parameters: dict, folder: Path) -> bool:
     """Execute a notebook elsewhere and keep its page only: the executed copy is large."""
+    command = [sys.executable, "-m", "utils.report.step", f"notebooks/{notebook}.ipynb"]
     with tempfile.TemporaryDirectory() as scratch:
-        path = ROOT / "notebooks" / f"{notebook}.ipynb"
-        if not run_step(path, Path(scratch), name, label, parameters):
-            print((Path(scratch) / "logs" / f"{name}.log").read_text()[-3000:], file=sys.stderr)
+        command += [scratch, name, "--label", label, "--parameters", json.dumps(parameters)]
+        if subprocess.run(command, cwd=ROOT).returncode:
             return False
         with write_aside(folder / f"{name}.html") as aside:
             shutil.copyfile(Path(scratch) / f"{name}.html", aside)
@@ -36,38 +48,31 @@ def _page(notebook: str, name: str, label: str, parameters: dict, folder: Path) 
 
 
 def publish(names: list[str], folder: Path = STUDY, resamples: int = 2000) -> bool:
-    """Fill a study folder from finished runs.
+    """Fill a study folder from finished runs; whether every page could be made.
 
-    Parameters
-    ----------
-    names : list of str
-        Runs; empty: every finished run on all faces of a real set.
-    folder : Path
-    resamples : int
-        Of every bootstrap interval.
-
-    Returns
-    -------
-    bool
-        Whether every page could be made.
+    `names` are runs; empty: every finished run on all faces of a real set.
     """
     # Runs on a part of the faces are trials; synthetic ones are no results.
-    found = [path for path in runs.find_runs(limit=0) if not path.name.startswith("synthetic")]
-    chosen = [path for path in found if not names or path.name in names]
-    unknown = set(names) - {path.name for path in chosen}
-    if unknown or not chosen:
-        have = [path.name for path in found]
-        raise ValueError(f"no finished run {sorted(unknown) or 'on real faces'}; there are {have}")
-    runs.export(chosen, folder, keep_train=False)
+    found = {path.name: study.read_config(path) for path in study.find_runs(limit=0)}
+    found = {run: told for run, told in found.items() if told["dataset"] != "synthetic"}
+    chosen = [run for run in found if not names or run in names]
+    if set(names) - set(chosen) or not chosen:
+        lost = sorted(set(names) - set(chosen)) or "on real faces"
+        raise ValueError(f"no finished run {lost}; there are {list(found)}")
+    study.export([runs_dir() / run for run in chosen], folder, keep_train=False)
+    for name in sorted({found[run]["dataset"] for run in chosen}):
+        if (
+            study.published_split(name) is None
+        ):  # near-duplicates: python -m utils.datasets.published
+            with write_aside(splits_dir() / f"{name}.csv") as aside:
+                table = datasets.with_splits(datasets.load(name)).table
+                table.reindex(columns=SPLIT_COLUMNS).to_csv(aside, index=False)
+    held = study.load_study(folder)
+    reports.write(draw(reports.build(held, resamples), held), folder)
     made = []
-    used = {read_json(path / "config.json")["dataset"] for path in chosen}
-    for name in sorted(used | {path.stem for path in folder.glob("splits/*.csv")}):
-        path = folder / "splits" / f"{name}.csv"
-        if not path.is_file():
-            write_split(datasets.with_splits(datasets.load(name)).table, path)
+    for name in sorted({config["dataset"] for config in held.configs.values()}):
         options = {"dataset": name, "limit": 0, "show_faces": False}
         made.append(_page("01_dataset_eda", f"01_dataset_eda-{name}", name, options, folder))
-    write(build(runs.load_study(folder), resamples), folder)
     # Relative, as the page shows its parameters and a machine's paths are nobody's business.
     study_dir = os.path.relpath(folder, ROOT)
     if any((folder / "explanations").glob("*--*.npz")):
@@ -82,11 +87,15 @@ def publish(names: list[str], folder: Path = STUDY, resamples: int = 2000) -> bo
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m utils.report.publish", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m utils.report.publish")
     parser.add_argument("runs", nargs="*", help="default: all on real faces")
     parser.add_argument("--out", type=Path, default=STUDY)
+    parser.add_argument("--profile", help="only gather the finished runs of this profile")
     asked = parser.parse_args(arguments)
     try:
+        if asked.profile:
+            gather(asked.profile, asked.out)
+            return 0
         return 0 if publish(asked.runs, asked.out) else 1
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,64 +1,58 @@
-"""Show a figure or a table in a notebook together with its caption.
+"""What notebook 06 needs: parts of a study's report by name, and what its study lacks."""
 
-The caption travels in the output's metadata, where the article finds, numbers and prints it; for
-readers of the notebook itself it stands below as text.
-"""
+from fnmatch import fnmatch
+from pathlib import Path
 
-import base64
-import io
-
-import pandas as pd
 from IPython.display import Markdown, display
 
-_DPI = 150  # sharp on screens with small pixels
-_WIDTH = 100  # pixels shown for an inch of figure
+from utils import plan
+from utils.evaluation.tables import missing_runs
+from utils.files import read_json
+from utils.notebook import show
+from utils.paths import ROOT
 
 
-def show(thing, caption: str = "", alt: str = "") -> None:
-    """Display `thing` with a caption.
+def find_study(study_dir: str) -> Path:
+    """A study folder by its path: as given, or below the project's folder."""
+    given = Path(study_dir).expanduser()
+    return next((path for path in (given, ROOT / given) if path.is_dir()), given)
 
-    Parameters
-    ----------
-    thing : matplotlib Figure, pandas DataFrame or anything that a notebook can show
-    caption : str
-        One or two sentences: what it shows and for how many faces. Default: that of a figure of
-        `utils.plots`.
-    alt : str
-        Text for those who cannot see the picture; default: the figure's finding and caption.
-    """
-    if hasattr(thing, "savefig"):
-        caption = caption or getattr(thing, "caption", "")
-        finding = getattr(thing, "finding", "")
-        alt = alt or ". ".join(text for text in (finding, caption) if text)
-        _figure(thing, caption, alt)
+
+def show_figures(report, *patterns: str) -> None:
+    """Show the figures of a report whose names fit, or say in one sentence why there are none."""
+    shown = [name for one in patterns for name in report.figures if fnmatch(name, one)]
+    for name in dict.fromkeys(shown):
+        show(report.figures[name])
+    if not shown:
+        why = [text for name, text in report.left_out if any(fnmatch(name, p) for p in patterns)]
+        reason = why[0] if why else "the runs of this study do not allow it"
+        display(Markdown(f"Left out: {reason}."))
+
+
+def show_table(report, name: str, caption: str, titles: dict | None = None) -> None:
+    """Show a table of a report, its columns renamed by `titles`, or say that there is none."""
+    table = report.tables.get(name)
+    if table is None:
+        display(
+            Markdown(f"Left out: {caption[0].lower()}{caption.rstrip('.')[1:]} (no run allows it).")
+        )
     else:
-        with pd.option_context(*_TABLES):
-            display(thing, metadata={"caption": caption, "alt": alt or caption})
-    if caption:
-        display(Markdown(f"*{caption}*"), metadata={"repeats_caption": True})
+        show(table.rename(columns=titles or {}).reset_index(drop=True), caption)
 
 
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+def not_run(study, folder: Path, profile: str = ""):
+    """Runs that the profiles of a study plan and the study lacks: run, label, reason.
 
-
-_TABLES = (
-    *("display.max_colwidth", None),
-    *("display.max_columns", None),
-    *("display.float_format", _short),
-)
-
-
-def _figure(figure, caption: str, alt: str) -> None:
-    # As bytes: no need of a backend, and no second copy from pyplot.
-    if hasattr(figure, "caption"):
-        figure.supxlabel("")  # it is printed below the picture
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_DPI)
-    data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": alt}
-    size = {"width": round(figure.get_figwidth() * _WIDTH)}
-    metadata = {"caption": caption, "alt": alt, "image/png": size}
-    display(data, raw=True, metadata=metadata)
-
-
-__all__ = ["show"]
+    Reasons stand in ``not_run.json`` of the study folder (by run, data set, model or protocol) and
+    in the logs of failed steps beside it.
+    """
+    asked = {profile} if profile else {told.get("profile") for told in study.configs.values()}
+    profiles = [plan.load_profile(name) for name in plan.names() if name in asked]
+    steps = {step.name: step for profile in profiles for step in plan.steps(profile) if step.config}
+    told = folder / "not_run.json"
+    reasons = read_json(told) if told.is_file() else {}
+    for log in folder.parent.glob("logs/*.failed.ipynb"):
+        if (name := log.name.split(".failed")[0]) in steps:
+            lines = log.with_name(f"{name}.log").read_text("utf-8").splitlines()
+            reasons[steps[name].config.run] = ["ended without a word", *lines][-1]
+    return missing_runs(study, [step.config for step in steps.values()], reasons)

@@ -1,217 +1,247 @@
 """Run a whole study: the steps of a profile through Snakemake, then say where the report lies."""
 
 import argparse
-import fcntl
+import collections
+import contextlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from utils import profiles
+import filelock
+import psutil
+
+from utils import plan
+from utils.backbones.registry import BACKBONES
+from utils.datasets import LOADERS, is_there
 from utils.paths import ROOT, cache_dir, data_dir
-from utils.report.index import write_index
-from utils.report.step import Journal, duration
+from utils.report.html import write_index
+from utils.report.step import duration
+from utils.study import Study, finished, read_config
+from utils.vocabulary import OWN_NETWORKS
 
 PAGES = ("05", "06")  # notebooks that read the runs of the others
+PUBLISHED = ROOT / "reports" / "study"
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+_COMMAND = " ".join(["./run_all.sh", *sys.argv[1:]])
 
 
-def is_page(name: str) -> bool:
-    """Whether a step reads finished runs, so that it can do with some missing."""
-    return name.startswith(PAGES)
+def choose(folder: Path | None = None, gpu: bool | None = None) -> tuple[str, list[str]]:
+    """The profile for ``./run_all.sh`` without an argument, and lines on what was looked for."""
+    if not is_there("utkface", folder):
+        return "smoke", [
+            f"No real faces: looked for UTKFace (folder, .zip or .tar) in {folder or data_dir()}; "
+            "the small study on synthetic faces (smoke) runs instead.",
+            "To get them: `python -m utils.datasets fetch utkface`, or put them there by hand, or "
+            "set FACES_DATA_DIR; data/README.md says where they are and under what terms.",
+        ]
+    gpu = shutil.which("nvidia-smi") is not None if gpu is None else gpu
+    return ("gpu" if gpu else "cpu"), []
 
 
-def _split(text) -> tuple[str, ...]:
-    """``"a,b"`` as Snakemake's config gives it (also a lone number) to a tuple of str."""
-    if isinstance(text, (list, tuple)):
-        return tuple(str(one) for one in text)
+def _listed(text) -> tuple[str, ...]:
+    """``"a,b"``, as Snakemake's config gives it (also as a lone number), to a tuple of str."""
     return tuple(part.strip() for part in str(text or "").split(",") if part.strip())
 
 
-def _seeds(text) -> tuple[int, ...]:
-    try:
-        return tuple(int(one) for one in _split(text))
-    except ValueError:
-        raise ValueError(f"--seeds: expected whole numbers such as 1,2, saw {text!r}") from None
+def planned(profile: plan.Profile, config: dict) -> tuple[list[plan.Step], dict[str, str]]:
+    """The steps that can and should run, and name -> reason of those that are left out.
+
+    `config` may hold ``backbones``, ``seeds`` and ``only`` (ablations, or ``trainings``), comma-
+    separated, and ``most_minutes``. A name that is unknown is a ValueError of one line.
+    """
+    seeds, only = _listed(config.get("seeds")), _listed(config.get("only"))
+    if not all(seed.isdigit() for seed in seeds):
+        raise ValueError(f"--seeds: expected whole numbers such as 1,2, saw {config['seeds']!r}")
+    named = {one.name: one for one in profile.ablations}
+    _known("ablation", only, [*named, "trainings"])
+    if only:
+        kept = {"ablations": [named[name] for name in only if name in named]}
+        kept |= {} if "trainings" in only else {"trainings": []}
+        profile = profile.model_copy(update=kept)
+    backbones = _listed(config.get("backbones"))
+    steps = plan.steps(profile, backbones, tuple(map(int, seeds)))
+    _known("backbone", backbones, BACKBONES)
+    _known("backbone", backbones, {step.config.model for step in steps if step.config})
+    # A study without a report of its own adds to the published one, and repeats none of its runs.
+    folders = [] if profile.report else PUBLISHED.glob("runs/*/")
+    published = Study(configs={folder.name: read_config(folder) for folder in folders})
+    most, left_out = float(config.get("most_minutes") or "inf"), {}
+    needed = {step.parameters["dataset"] for step in steps if "dataset" in step.parameters}
+    _known("data set", needed, LOADERS)
+    missing = {name for name in needed if not is_there(name)}
+    for step in steps:
+        if step.config and step.config.protocol not in OWN_NETWORKS:
+            _known("backbone", [step.config.model], BACKBONES)
+        if (dataset := step.parameters.get("dataset")) in missing:
+            left_out[step.name] = f"{dataset} is not in {data_dir()}; see data/README.md"
+        elif step.config and published.matching(step.config):
+            left_out[step.name] = "published in reports/study"
+        elif step.minutes > most:
+            left_out[step.name] = f"takes {step.minutes:g} minutes"
+    return [step for step in steps if step.name not in left_out], left_out
 
 
-def steps_of(profile: profiles.Profile, config: dict) -> list[profiles.Step]:
-    """The steps that can run: those of the profile whose data set is there."""
-    steps = profiles.plan(profile, _split(config.get("backbones")), _seeds(config.get("seeds")))
-    return profiles.without(steps, profiles.missing_datasets(profile))[0]
+def _known(kind: str, names, known) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{kind} {name!r} is unknown; expected one of {', '.join(known)}")
 
 
-def ready(steps: dict, trained: list[str], folder: str) -> list[str]:
-    """Names of the training steps that are finished in `folder`."""
-    return [name for name in trained if Path(folder, f"{name}.ipynb").exists()]
-
-
-def parameters_of(step: profiles.Step, steps: dict, finished: list[str]) -> dict:
-    """Parameters of a step; the gallery gets only runs that are there."""
-    if "runs" not in step.parameters:
-        return step.parameters
-    there = {steps[name].run for name in finished}
-    runs = [run for run in step.parameters["runs"] if run in there]
-    return {**step.parameters, "runs": runs}
-
-
-def _environment() -> dict:
-    """Environment of the steps: quiet, our package first, and no need of a writable home."""
-    environment = dict(os.environ)
-    paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
-    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    environment.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's python3 kernel
-    environment.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    home = Path(environment.get("HOME") or "/nonexistent")
-    places = {
-        "XDG_CACHE_HOME": home / ".cache",
-        "XDG_DATA_HOME": home / ".local" / "share",
-        "JUPYTER_RUNTIME_DIR": None,
-        "IPYTHONDIR": home / ".ipython",
-        "MPLCONFIGDIR": None,
-        "KERAS_HOME": home / ".keras",
-    }
-    for name, place in places.items():
-        if name not in environment and not _writable(place or home):
-            environment[name] = str(cache_dir() / "home" / name.lower())
-            Path(environment[name]).mkdir(parents=True, exist_ok=True)
-    return environment
-
-
-def _writable(folder: Path) -> bool:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return os.access(folder, os.W_OK)
-
-
-def _snakemake(target: str, config: dict, *options: str) -> list[str]:
-    settings = [f"{key}={value}" for key, value in config.items() if value]
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), target]
-    command += ["--cores", "all", "--keep-going", "--nolock", "--rerun-incomplete"]
-    command += ["--scheduler", "greedy"]  # steps run one at a time: by priority, nothing to solve
+def _snakemake(target: str, config: dict, *options: str, **settings):
+    """Run Snakemake on a target, in the project's folder."""
+    command = [sys.executable, "-m", "snakemake", "-s", "Snakefile", target, "--cores", "all"]
+    command += ["--keep-going", "--nolock", "--rerun-incomplete"]
+    command += ["--scheduler", "greedy"]  # by priority: there is nothing to solve
     # Editing a comment in the Snakefile must not train everything again.
-    command += ["--rerun-triggers", "mtime", "params"]
-    quiet = [] if "--summary" in options else ["--quiet", "all"]
-    return [*command, *quiet, *options, "--config", *settings]
+    command += ["--rerun-triggers", "mtime", "params", *options, "--config"]
+    command += [f"{key}={value}" for key, value in config.items() if value]
+    return subprocess.run(command, **settings)
 
 
-def _to_run(config: dict, environment: dict, target: str) -> set[str]:
+def _pending(config: dict) -> set[str]:
     """Names of the steps that Snakemake would run, from its summary."""
-    command = _snakemake(target, config, "--summary")
-    found = subprocess.run(command, env=environment, capture_output=True, text=True)
+    found = _snakemake("all", config, "--summary", capture_output=True, text=True)
     if found.returncode:
         raise ValueError(f"the study cannot be planned: {found.stderr.strip()[-2000:]}")
     rows = [line.split("\t") for line in found.stdout.splitlines() if "\t" in line]
-    return {
-        Path(row[0]).stem
-        for row in rows[1:]
-        if row[0].endswith(".html") and "no update" not in row[-1]
-    }
+    changed = [row[0] for row in rows[1:] if "no update" not in row[-1]]
+    return {Path(name).stem for name in changed if name.endswith(".html")}
 
 
-def _print_plan(steps: list[profiles.Step], pending: set[str]) -> None:
+def _print_plan(steps: list[plan.Step], pending: set[str]) -> None:
+    """What is done, what is to do, and the minutes that it takes."""
+    minutes = 0.0
     for number, step in enumerate(steps, 1):
         state = "to do" if step.name in pending else "done "
-        print(f"  {number:2d} {state}  {step.notebook}  ({step.label})")
+        trained = step.config and finished(step.config)
+        left = step.minutes if step.name in pending and not trained else 0
+        note = ", trained" if trained else f", {left:g} min" if left else ""
+        print(f"  {number:2d} {state}  {step.notebook}  ({step.label}{note})")
+        minutes += left
+    if minutes:
+        print(f"About {duration(60 * minutes)} of training to do.")
 
 
-def _say_missing(profile: profiles.Profile, lost: list[profiles.Step]) -> None:
-    missing = profiles.missing_datasets(profile)
-    print(f"Left out: {len(lost)} steps, for {', '.join(missing)} is not in {data_dir()}.")
-    print("data/README.md says where the data are, or: python -m utils.datasets fetch")
-
-
-def _summary(profile: profiles.Profile, folder: Path, seconds: float) -> int:
-    """Say what failed and where the report lies; the exit status."""
-    failed = [entry for entry in Journal(folder).entries() if not entry["ok"]]
-    print()
-    for entry in failed:
-        print(f"FAILED {entry['step']}: {entry['error']}\n  log: {entry['log']}")
-    report = folder / "06_comparison_report.html"
-    print(f"{'Finished with failures' if failed else 'Finished'} in {duration(seconds)}.")
-    if report.exists():
-        print(f"The report:     {report}")
-    print(f"All the pages:  {write_index(folder.parent)}")
-    return 1 if failed else 0
-
-
-def _run(profile: profiles.Profile, steps: list[profiles.Step], config: dict, force: bool) -> int:
-    """Train what is not trained, then make the report from what is there."""
-    environment, start = _environment(), time.monotonic()
-    folder = Path("reports") / profile.name
-    pending = {step.name for step in steps}
-    if not force:
-        pending = _to_run(config, environment, "all")
-    done = sum(step.name not in pending for step in steps)
-    Journal(folder).start(len(steps), done)
+def _run(profile: plan.Profile, steps: list[plan.Step], config: dict, folder: Path) -> int:
+    """Train what is not trained, make the report from what is there, say what failed."""
+    start = time.monotonic()
+    pending = {step.name for step in steps} if config["force"] else _pending(config)
     print(f"{profile.name}: {profile.purpose}")
+    done = sum(step.name not in pending for step in steps)
     print(f"{len(steps)} steps, {done} already done; expected: {profile.runtime}.", flush=True)
+    stages = ("trained", "gallery", "report") if profile.report else ("trained",)
     statuses = [0]
-    for stage in ("trained", "gallery", "report") if pending else ():
+    for stage in stages if pending else ():
         # What failed in one stage is not tried again by the next, which works with the rest.
         rest = config if stage == "trained" else config | {"finished_only": True}
-        again = ("--forceall",) if force and stage == "trained" else ()
-        command = _snakemake(stage, rest, *again)
-        statuses.append(subprocess.run(command, env=environment).returncode)
-    status = _summary(profile, folder, time.monotonic() - start)
-    return status or int(any(statuses))
+        again = ("--forceall",) if config["force"] and stage == "trained" else ()
+        statuses.append(_snakemake(stage, rest, "--quiet", "all", *again).returncode)
+    logs = [folder / "logs" / f"{step.name}.log" for step in steps]
+    failed = [log for log in logs if log.with_suffix(".failed.ipynb").exists()]
+    print()
+    for log in failed:
+        last = ["ended without a word", *log.read_text("utf-8").splitlines()][-1]
+        print(f"FAILED {log.stem}: {last}\n  log: {log}")
+    spent = duration(time.monotonic() - start)
+    print(f"{'Finished with failures' if failed or any(statuses) else 'Finished'} in {spent}.")
+    if (folder / "06_comparison_report.html").exists():
+        print(f"The report:     {folder / '06_comparison_report.html'}")
+    if not profile.report:
+        print("To add its runs to the published study: python -m utils.report.publish")
+    print(f"All the pages:  {write_index(folder.parent)}")
+    return int(bool(failed) or any(statuses))
 
 
-def _locked(folder: Path):
-    """A lock that the system drops when the process ends, however it ends."""
+def _hold(folder: Path) -> filelock.FileLock:
+    """Lock a study until this process ends; ValueError with who holds it if another one does."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder / ".lock", "w")  # noqa: SIM115 held until the process ends
+    lock, holder = filelock.FileLock(folder / ".lock"), folder / ".holder"
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ValueError(
-            f"another run of this profile is at work in {folder}; wait for it"
-        ) from None
-    return file
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        who = holder.read_text("utf-8") if holder.exists() else "another process"
+        raise ValueError(f"{who} is at work in {folder}; wait for it, or end it") from None
+    holder.write_text(f"process {os.getpid()} ({_COMMAND})", encoding="utf-8")
+    return lock
+
+
+def _stop(number: int, frame) -> None:
+    """On a signal: end everything that this process started, and say how to go on."""
+    for other in _SIGNALS:
+        signal.signal(other, signal.SIG_IGN)  # once is enough
+    end_children(psutil.Process())  # here, while Snakemake still knows its own
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"\nStopped; finished epochs and steps stay. To go on: {_COMMAND}", file=sys.stderr)
+    raise SystemExit(128 + number)
+
+
+def end_children(process: psutil.Process) -> None:
+    """End all that a process started, each halted first, so that no new child escapes."""
+    for child in process.children():
+        with contextlib.suppress(psutil.Error):
+            child.suspend()
+            end_children(child)
+            child.kill()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="./run_all.sh", description=__doc__.splitlines()[0])
-    parser.add_argument("profile", nargs="?", help=", ".join(profiles.names()))
-    parser.add_argument("--backbones", default="", help="comma-separated, e.g. resnet50,vgg19")
-    parser.add_argument("--seeds", default="", help="comma-separated, e.g. 1,2,3")
+    parser = argparse.ArgumentParser(prog="./run_all.sh", description=__doc__)
+    parser.add_argument("profile", nargs="?", help=", ".join(plan.names()))
+    parser.add_argument("--backbones", default="", help="such as resnet50,vgg19")
+    parser.add_argument("--seeds", default="", help="such as 1,2,3")
+    parser.add_argument("--only", default="", help="names of ablations, such as age,tasks")
+    parser.add_argument("--most-minutes", default="", help="leave longer trainings out")
     parser.add_argument("--dry-run", action="store_true", help="list the steps and stop")
     parser.add_argument("--force", action="store_true", help="do everything again")
     return parser
 
 
+def _quiet_environment() -> None:
+    """What the steps inherit: this environment's kernel, and no need of a writable home."""
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    if not os.access(Path.home(), os.W_OK):
+        os.environ["HOME"] = str(cache_dir() / "home")
+        Path.home().mkdir(parents=True, exist_ok=True)
+
+
+def _study(asked: argparse.Namespace) -> int:
+    name, lines = (asked.profile, []) if asked.profile else choose()
+    print("\n".join(lines), file=sys.stderr, end="\n" if lines else "")
+    profile = plan.load_profile(name)
+    config = {key: value for key, value in vars(asked).items() if key != "dry_run"}
+    config["profile"] = name
+    steps, left_out = planned(profile, config)
+    for reason, lost in collections.Counter(left_out.values()).items():
+        print(f"Left out: {lost} steps ({reason})")
+    if profile.report and not any(step.config for step in steps):
+        raise ValueError(f"profile {name} has nothing to train without its data")
+    if asked.dry_run:
+        _print_plan(steps, {one.name for one in steps} if asked.force else _pending(config))
+        print("".join(f"   - {reason}: {name}\n" for name, reason in left_out.items()), end="")
+        return 0
+    folder = Path("reports") / profile.name
+    with _hold(folder):
+        return _run(profile, steps, config, folder)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m utils.report.study [PROFILE]``: what ``run_all.sh`` calls."""
+    """``./run_all.sh PROFILE``; returns the exit status."""
     asked = _parser().parse_args(arguments)
-    name = asked.profile
-    if name is None:
-        name, lines = profiles.choose()
-        print("\n".join(lines), end="\n" if lines else "")
-    config = {"profile": name, "backbones": asked.backbones, "seeds": asked.seeds}
-    config["force"] = asked.force
+    os.chdir(ROOT)
+    _quiet_environment()
+    for number in _SIGNALS:
+        signal.signal(number, _stop)
     try:
-        profile = profiles.load_profile(name)
-        every = profiles.plan(profile, _split(asked.backbones), _seeds(asked.seeds))
-        steps, lost = profiles.without(every, profiles.missing_datasets(profile))
-        if lost:
-            _say_missing(profile, lost)
-        if not any(step.notebook.startswith("02") for step in steps):
-            raise ValueError(f"profile {name} cannot run without {profile.comparison.dataset}")
-        if asked.dry_run:
-            pending = _to_run(config, _environment(), "all")
-            _print_plan(steps, {step.name for step in steps} if asked.force else pending)
-            return 0
-        lock = _locked(Path("reports") / name)
-        status = _run(profile, steps, config, asked.force)
-        lock.close()
-        return status
+        return _study(asked)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nStopped. Run the same command again to go on.", file=sys.stderr)
-        return 130
 
 
 if __name__ == "__main__":

@@ -1,9 +1,1 @@
-"""How are networks fitted? Protocols head, partial, finetune, scratch and regress.
-
-A run is a `RunConfig`; `train` turns it into a complete run folder.
-"""
-
-from utils.training.config import PROTOCOLS, RunConfig
-from utils.training.run import build, train
-
-__all__ = ["PROTOCOLS", "RunConfig", "build", "train"]
+"""Pieces of a training, which the cells of notebooks 02, 03 and 04 put together."""

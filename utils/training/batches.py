@@ -13,16 +13,14 @@ class Batches(keras.utils.PyDataset):
 
     Parameters
     ----------
-    inputs : array [n, ...] or [n, variants, ...]
+    inputs : array [n, ...] or [n, 2, ...]
         May be a memory map.
     targets : dict from output name to array [n]
     rows : int array
         Which rows belong to this split.
-    batch_size : int
     seed : int
         The order of an epoch depends on the seed and the epoch's number alone, so that a run
         that was interrupted goes on with the order that it would have had.
-    shuffle : bool
     variants : bool
         Whether axis 1 of `inputs` holds the picture and its mirror image; one of the two is
         drawn at random each time (the first, if not shuffled).
@@ -52,3 +50,14 @@ class Batches(keras.utils.PyDataset):
         if index % RELEASE_EVERY == RELEASE_EVERY - 1:
             release_pages(self.inputs)
         return np.ascontiguousarray(x), {name: y[rows] for name, y in self.targets.items()}
+
+
+def count_faces(prepared) -> dict[str, int]:
+    """``n_train``, ``n_val`` and ``n_test`` of prepared faces; a ValueError if one is zero."""
+    found = {f"n_{split}": len(prepared.rows(split)) for split in ("train", "val", "test")}
+    if not all(found.values()):
+        raise ValueError(
+            f"a split without faces: {found}; {len(prepared.table)} faces are too few, take at "
+            "least 100 (limit)"
+        )
+    return found

@@ -4,15 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from utils.vocabulary import CLASSES, age_bin
+
 
 def expected_age(probabilities):
-    """Mean of an age distribution in years.
-
-    Parameters
-    ----------
-    probabilities : tensor [n, 117]
-        One probability for each year 0..116.
-    """
+    """Mean in years of age distributions [n, 117], one probability for each year 0..116."""
     years = ops.arange(probabilities.shape[-1], dtype="float32")
     return ops.sum(ops.cast(probabilities, "float32") * years, axis=-1)
 
@@ -23,10 +19,9 @@ class AgeDistributionLoss(keras.losses.Loss):
 
     Parameters
     ----------
-    sigma : float
-        Standard deviation of the Gaussian target in years; 0 for a single year.
-    weight : float
-        Weight of the absolute error of the expected age in years.
+    sigma, weight : float
+        Standard deviation of the Gaussian in years (0: a single year), and weight of the absolute
+        error of the expected age in years.
     floor : float
         Smallest probability that is told apart from none; below it a face teaches nothing.
 
@@ -65,30 +60,22 @@ def mae(y_true, y_pred):
 
 
 WEIGHTS = {"age": 1.0, "age_bin": 0.5, "gender": 1.0, "ethnicity": 1.0, "age_value": 1.0}
-
-
-AGE_LOSSES = ("distribution", "class", "ordinal", "regression")
-REGRESSION_WEIGHT = 0.2  # of an absolute error in years, as inside the distribution's loss
+COLUMNS = {"age_bin": "age", "age_value": "age"}  # output -> label, where they differ
 
 
 def losses_and_metrics(outputs, age_loss: str = "distribution") -> dict:
-    """Arguments of `keras.Model.compile` for the named outputs.
+    """Arguments ``loss``, ``metrics`` and ``loss_weights`` of `compile` for the named outputs.
 
-    Parameters
-    ----------
-    outputs : iterable of str
-    age_loss : {"distribution", "class", "ordinal", "regression"}
-        ``class`` and ``ordinal``: cross-entropy with the true year, whose order only the ordinal
-        head knows. ``regression``: absolute error (the WIKI regressor keeps its squared error).
+    ``class`` and ``ordinal`` ages: cross-entropy with the true year, whose order only the ordinal
+    head knows. ``regression``: absolute error (the WIKI regressor keeps its squared error).
     """
     age = {
         "class": AgeDistributionLoss(sigma=0.0, weight=0.0),
         # A chain of thresholds gives tiny probabilities at first, which must teach all the same.
         "ordinal": AgeDistributionLoss(sigma=0.0, weight=0.0, floor=1e-30),
     }.get(age_loss, AgeDistributionLoss())
-    years = age_loss == "regression"
-    losses = {"age": age, "age_value": "mae" if years else "mse"}
-    weights = WEIGHTS | ({"age_value": REGRESSION_WEIGHT} if years else {})
+    value, weight = ("mae", age.weight) if age_loss == "regression" else ("mse", 1.0)
+    losses, weights = {"age": age, "age_value": value}, WEIGHTS | {"age_value": weight}
     classes = "sparse_categorical_crossentropy"
     return {
         "loss": {name: losses.get(name, classes) for name in outputs},
@@ -98,28 +85,20 @@ def losses_and_metrics(outputs, age_loss: str = "distribution") -> dict:
 
 
 def targets(table, outputs) -> dict[str, np.ndarray]:
-    """Training targets from a FaceTable, one array [n] an output.
-
-    Raises
-    ------
-    ValueError
-        If a label that an output needs is missing for some face.
-    """
-    from utils.datasets.facetable import ETHNICITIES, GENDERS, age_bin
-
-    column = {"age": "age", "age_bin": "age", "age_value": "age"}
+    """Training targets from a FaceTable, one array [n] an output; ValueError if one is missing."""
+    found = {}
     for name in outputs:
-        missing = int(table[column.get(name, name)].isna().sum())
+        labels = table[COLUMNS.get(name, name)]
+        missing = int(labels.isna().sum())
         if missing:
             raise ValueError(
-                f"{missing} of {len(table)} faces have no {column.get(name, name)} label, which "
-                f"the task {name!r} needs; leave the task out or drop those faces"
+                f"{missing} of {len(table)} faces have no {labels.name} label, which the task "
+                f"{name!r} needs; leave the task out or drop those faces"
             )
-    make = {
-        "age": lambda: table["age"].to_numpy("float32"),
-        "age_value": lambda: table["age"].to_numpy("float32"),
-        "age_bin": lambda: age_bin(table["age"]),
-        "gender": lambda: table["gender"].map(GENDERS.index).to_numpy("int32"),
-        "ethnicity": lambda: table["ethnicity"].map(ETHNICITIES.index).to_numpy("int32"),
-    }
-    return {name: make[name]() for name in outputs}
+        if name == "age_bin":
+            found[name] = age_bin(labels)
+        elif name in CLASSES:
+            found[name] = labels.map(list(CLASSES[name]).index).to_numpy("int32")
+        else:
+            found[name] = labels.to_numpy("float32")
+    return found

@@ -3,60 +3,46 @@
 import numpy as np
 import pandas as pd
 
-from utils.backbones.networks import TASKS
-from utils.datasets.facetable import AGE_BINS, ETHNICITIES, GENDERS, age_bin
-
-CLASSES = {
-    "age_bin": [str(k) for k in range(len(AGE_BINS))],
-    "gender": GENDERS,
-    "ethnicity": ETHNICITIES,
-}
+from utils.datasets.progress import progress_bar
+from utils.vocabulary import AGE_BINS, CLASSES, OUTPUTS, age_bin, probability_columns
 
 
 def predict_average(
-    model,
-    inputs,
-    rows,
-    batch_size: int = 64,
-    variants: bool = False,
-    progress=None,
-    mirror: bool = True,
+    model, inputs, rows, batch_size=64, variants=False, flip_tta=True, progress=False
 ) -> dict[str, np.ndarray]:
-    """Average the outputs over each picture and its mirror image.
+    """Average the outputs over each picture and its mirror image (flip TTA).
 
     Parameters
     ----------
     model : keras.Model
-        Whole network, or its upper part for cached activations.
-    inputs : array [n, size, size, 3] or [n, 2, ...]
+        Whole network, or its upper part for cached features.
+    inputs : array [n, size, size, 3] or, with `variants` (picture and mirror image), [n, 2, ...]
     rows : int array
         Rows to predict.
-    variants : bool
-        Whether axis 1 holds picture and mirror image.
-    mirror : bool
+    flip_tta : bool
         False: predict from the picture alone.
 
     Returns
     -------
-    dict from output name to float32 array [rows, classes].
+    dict from output name to float32 array [rows, outputs].
     """
     parts: dict[str, list] = {}
+    bar = progress_bar(total=len(rows), desc="predict", unit="face", show=progress)
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         batch = np.asarray(inputs[chosen])
         pair = (batch[:, 0], batch[:, 1]) if variants else (batch, batch[:, :, ::-1])
-        pair = pair if mirror else pair[:1]
-        said = [model.predict_on_batch(np.ascontiguousarray(x)) for x in pair]
+        said = [model.predict_on_batch(np.ascontiguousarray(x)) for x in pair[: 1 + flip_tta]]
         for name in said[0]:
             parts.setdefault(name, []).append(np.mean([one[name] for one in said], axis=0))
-        if progress is not None:
-            progress.update(len(chosen))
+        bar.update(len(chosen))
+    bar.close()
     return {name: np.concatenate(values).astype("float32") for name, values in parts.items()}
 
 
 def without_surplus(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Drop the outputs beyond a task's classes, which a wide head has."""
-    cut = {task: p[:, : TASKS.get(task, p.shape[1])] for task, p in outputs.items()}
+    cut = {task: p[:, : OUTPUTS.get(task, p.shape[1])] for task, p in outputs.items()}
     return {
         task: p / p.sum(axis=1, keepdims=True) if p.shape[1] < outputs[task].shape[1] else p
         for task, p in cut.items()
@@ -64,14 +50,9 @@ def without_surplus(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def age_quantile(probabilities: np.ndarray, share: float) -> np.ndarray:
-    """Age below which a share of each distribution lies, interpolated within the year.
+    """Age below which a share of each distribution [n, years] lies, interpolated within the year.
 
-    Parameters
-    ----------
-    probabilities : float array [n, years]
-        Year k covers the ages k - 0.5 to k + 0.5.
-    share : float
-        0..1.
+    Year k covers the ages k - 0.5 to k + 0.5.
 
     Examples
     --------
@@ -88,11 +69,11 @@ def age_quantile(probabilities: np.ndarray, share: float) -> np.ndarray:
 
 
 def prediction_columns(outputs: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Columns of `predictions.parquet` from the outputs of a network.
+    """Columns of ``predictions.parquet`` from the outputs of a network, surplus ones dropped.
 
     Age bins come from their own head if there is one, else from the age distribution.
     """
-    columns: dict[str, np.ndarray] = {}
+    columns, outputs = {}, without_surplus(outputs)
     if "age" in outputs:
         p = outputs["age"] / outputs["age"].sum(axis=1, keepdims=True)
         years = np.arange(p.shape[1])
@@ -104,9 +85,8 @@ def prediction_columns(outputs: dict[str, np.ndarray]) -> pd.DataFrame:
             outputs = outputs | {"age_bin": np.stack(bins, axis=1)}
     if "age_value" in outputs:
         columns["pred_age"] = outputs["age_value"][:, 0]
-    for task, classes in CLASSES.items():
-        for k, name in enumerate(classes if task in outputs else []):
-            columns[f"p_{task}_{name}"] = outputs[task][:, k]
+    for task in (task for task in CLASSES if task in outputs):
+        columns |= dict(zip(probability_columns(task), outputs[task].T, strict=True))
     return pd.DataFrame(columns).astype("float32")
 
 
@@ -114,5 +94,4 @@ def predictions_table(table: pd.DataFrame, outputs: dict[str, np.ndarray]) -> pd
     """True labels beside the predictions, one row a face."""
     kept = ["image", "split", "group", "age", "gender", "ethnicity"]
     truth = table[[name for name in kept if name in table]].reset_index(drop=True)
-    truth = truth.astype({"age": "float32"})
-    return pd.concat([truth, prediction_columns(outputs)], axis=1)
+    return pd.concat([truth.astype({"age": "float32"}), prediction_columns(outputs)], axis=1)

@@ -1,36 +1,31 @@
 """Learning rates and optimisers."""
 
 import keras
+import numpy as np
+
+from utils.backbones.registry import get
+
+FRESH_RATE = 1e-3  # peak for fresh layers: heads, last layers, networks from scratch
 
 
-@keras.saving.register_keras_serializable("faces")
-class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
+def step_decay(steps_per_epoch: int, phases: list[dict]):
     """Multiply the rate by a factor every few epochs, in one or more phases.
 
-    Parameters
-    ----------
-    steps_per_epoch : int
-    phases : list of dict
-        Each with ``epochs``, ``rate``, ``factor`` and ``every`` (epochs between two decays).
+    A phase is a dict with ``epochs``, ``rate``, ``factor`` and ``every`` (epochs between decays).
+
+    Examples
+    --------
+    >>> rate = step_decay(10, [{"epochs": 4, "rate": 0.008, "factor": 0.5, "every": 2}])
+    >>> [round(float(rate(step)), 4) for step in (0, 19, 20, 99)]
+    [0.008, 0.008, 0.004, 0.004]
     """
-
-    def __init__(self, steps_per_epoch, phases):
-        self.steps_per_epoch, self.phases = int(steps_per_epoch), [dict(p) for p in phases]
-        self._rates = [
-            phase["rate"] * phase["factor"] ** (epoch // phase["every"])
-            for phase in self.phases
-            for epoch in range(phase["epochs"])
-        ]
-
-    def __call__(self, step):
-        """Rate at an optimiser step."""
-        rates = keras.ops.convert_to_tensor(self._rates, dtype="float32")
-        epoch = keras.ops.cast(step, "int32") // self.steps_per_epoch
-        return rates[keras.ops.minimum(epoch, len(self._rates) - 1)]
-
-    def get_config(self):
-        """Configuration for saving."""
-        return {"steps_per_epoch": self.steps_per_epoch, "phases": self.phases}
+    rates = [
+        phase["rate"] * phase["factor"] ** (epoch // phase["every"])
+        for phase in phases
+        for epoch in range(phase["epochs"])
+    ]
+    ends = np.arange(1, len(rates)) * steps_per_epoch - 1  # last step of each epoch
+    return keras.optimizers.schedules.PiecewiseConstantDecay(ends.tolist(), rates)
 
 
 def warmup_cosine(peak: float, steps: int, warmup: float = 0.1):
@@ -41,8 +36,12 @@ def warmup_cosine(peak: float, steps: int, warmup: float = 0.1):
     )
 
 
-def adamw(schedule, weight_decay: float = 0.01) -> keras.optimizers.Optimizer:
-    """AdamW with clipped gradients; biases and normalisations are not decayed."""
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay, global_clipnorm=1.0)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
+def schedule_of(config, steps_per_epoch: int):
+    """Warm-up and cosine, or the step decay of a configuration with phases."""
+    if config.phases:
+        return step_decay(steps_per_epoch, config.phases)
+    rate = config.learning_rate or FRESH_RATE
+    if config.protocol == "finetune" and not config.learning_rate:
+        # The registry's rate is for batches of 64; smaller ones take smaller steps.
+        rate = get(config.model).learning_rate * min(1.0, (config.batch_size / 64) ** 0.5)
+    return warmup_cosine(rate, max(1, steps_per_epoch * config.epochs))

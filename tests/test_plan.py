@@ -1,0 +1,127 @@
+"""The run matrix: what each profile trains, and how runs are told apart."""
+
+import re
+
+import pytest
+
+from utils import plan
+from utils.paths import ROOT
+from utils.study import load_study
+
+
+def matrix(name: str) -> list[tuple]:
+    """Network, protocol, input size, epochs and seed of every run of a profile."""
+    configs = plan.configs(plan.load_profile(name))
+    return sorted((c.model, c.protocol, c.input_size, c.epochs, c.seed) for c in configs)
+
+
+def rows(backbones: str, *more) -> list[tuple]:
+    return [(name, *more, 129) for name in backbones.split()]
+
+
+ALL = "alexnet mobilenetv2 resnet50 vgg19"
+
+
+def test_the_matrix_of_cpu_gpu_and_paper():
+    assert matrix("cpu") == sorted(
+        rows(ALL, "linear_probe", 224, 10)
+        + rows(ALL, "partial", 96, 10)
+        + rows("alexnet", "finetune", 224, 10)
+        + rows("mobilenetv2", "finetune", 128, 10)
+        + rows("resnet50 vgg19", "finetune", 96, 10)
+        + rows("scratch_cnn", "scratch", 198, 10)
+        + rows("wiki_cnn", "regress", 96, 10)
+    )
+    assert matrix("gpu") == sorted(
+        rows(ALL, "linear_probe", 224, 10)
+        + rows(ALL, "finetune", 224, 15)
+        + rows("scratch_cnn", "scratch", 198, 44)
+        + rows("wiki_cnn", "regress", 180, 95)
+    )
+    assert matrix("paper") == sorted(
+        3 * rows(ALL, "linear_probe", 224, 10)
+        + rows("scratch_cnn", "scratch", 198, 44)
+        + rows("wiki_cnn", "regress", 180, 95)
+    )
+
+
+def test_shared_settings_reach_every_run():
+    for name, precision in (("cpu", "auto"), ("gpu", "mixed_bfloat16"), ("paper", "float32")):
+        for config in plan.configs(plan.load_profile(name)):
+            expected = {"scratch": 32}.get(config.protocol, 64)
+            assert (config.precision, config.batch_size) == (precision, expected)
+            assert config.dataset == ("wiki" if config.protocol == "regress" else config.dataset)
+            assert config.weights == (
+                "none" if config.protocol in ("scratch", "regress") else "imagenet"
+            )
+            assert (config.limit, config.profile, config.study) == (0, name, "")
+
+
+def test_the_ablations_are_sound():
+    profile = plan.load_profile("ablations")
+    named = {one.name for one in profile.ablations}
+    assert named >= {"start", "image_mode", "age", "tasks", "flip_tta", "first_study"}
+    configs = plan.configs(profile)
+    assert [bool(c.start_from) for c in configs] == [False] * 40 + [True] * 2  # these come last
+    odd = {config.run: config.study for config in configs}
+    assert odd["utkface-mobilenetv2-partial-96-seed129"] == ""
+    assert odd["utkface-mobilenetv2-partial-96-seed129-grey48"] == "ablation"
+    assert odd["utkface-mobilenetv2-finetune-128-seed129-none_weights"] == "ablation"
+    assert odd["utkface-mobilenetv2-partial-96-seed129-age"] == "ablation"
+    minutes = [step.minutes for step in plan.steps(profile)]
+    assert minutes[:40] == sorted(minutes[:40])  # cheapest first
+    without = [config for config in configs if not config.epochs]
+    assert [(c.flip_tta, c.start_from) for c in without] == [
+        (False, "utkface-mobilenetv2-finetune-128-seed129")
+    ]
+
+
+def test_the_published_runs_are_found_by_their_settings():
+    study = load_study(ROOT / "reports" / "study")
+    configs = plan.configs(plan.load_profile("ablations"))
+    assert sum(bool(study.matching(config)) for config in configs) >= 39
+    # Runs of earlier versions, named and described in other words.
+    first = plan.variants(
+        plan.load_profile("ablations"), plan.load_profile("ablations").ablations[-1]
+    )
+    assert all(study.matching(config) for _, config in first)
+
+
+def test_a_new_backbone_can_be_asked_for_and_others_are_left_out():
+    configs = plan.configs(plan.load_profile("cpu"), ("densenet121",))
+    assert {config.model for config in configs} == {"densenet121", "scratch_cnn", "wiki_cnn"}
+    steps = plan.steps(plan.load_profile("cpu"), ("vgg19",), (1, 2))
+    trained = {(step.config.model, step.config.seed) for step in steps if step.config}
+    assert trained >= {("vgg19", 1), ("vgg19", 2), ("scratch_cnn", 2)}
+    assert not {model for model, _ in trained} & {"alexnet", "resnet50"}
+
+
+def test_a_gallery_needs_runs_of_its_protocol():
+    content = plan.load_profile("cpu").model_dump() | {"gallery": {"protocol": "partial", "n": 3}}
+    content["trainings"] = [one for one in content["trainings"] if "partial" not in str(one)]
+    content["gallery"]["protocol"] = "partial"
+    with pytest.raises(ValueError, match="gallery: no training has protocol 'partial'"):
+        plan.Profile(**content)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs=0: expected at least 1, or a run in start_from"),
+        ({"phases": [{"epochs": 1}]}, "phase {'epochs': 1} of phases"),
+        ({"protocol": "scratch", "age_loss": "class"}, "protocol scratch has fixed heads"),
+        ({"colour": 1}, "unknown parameter 'colour' (1)"),
+    ],
+)
+def test_a_wrong_setting_gets_one_line(settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        plan.RunConfig(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_setting_that_is_not_the_usual_is_in_the_name():
+    plain = {"dataset": "utkface", "model": "vgg19", "protocol": "linear_probe", "input_size": 96}
+    assert plan.RunConfig(**plain).run == "utkface-vgg19-linear_probe-96-seed129"
+    odd = {"image_mode": "grey48", "age_loss": "class", "head_width": 1000, "flip_tta": False}
+    name = plan.RunConfig(**plain, **odd, limit=9).run
+    assert name == "utkface-vgg19-linear_probe-96-seed129-grey48-class-wide1000-no_flip-n9"

@@ -1,0 +1,229 @@
+"""Run folders and study folders: written, read, found, and refused when they are not the same."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pandas as pd
+import pytest
+
+from utils import study
+from utils.files import DataError, locked, read_json, write_json
+from utils.paths import ROOT
+from utils.plan import RunConfig
+from utils.report import model_card
+from utils.report.publish import gather
+
+CONFIG = RunConfig(dataset="utkface", precision="float32", batch_size=32, profile="cpu")
+
+
+def make_run(folder, seed=129, value=5.0, **settings):
+    config = CONFIG.model_dump() | {"seed": seed, "data_fingerprint": "d"} | settings
+    write_json(folder / "config.json", config)
+    write_json(folder / "cost.json", {"parameters": 7})
+    write_json(folder / "environment.json", {"python": "3"})
+    (folder / "history.csv").write_text("epoch,loss\n1,2.5\n")
+    table = pd.DataFrame({"image": ["a"], "split": ["test"], "age": [30.0], "pred_age": [31.0]})
+    study.write_predictions(table, folder / "predictions.parquet")
+    row = dict.fromkeys(study.RESULT_COLUMNS, "x") | {"run": folder.name, "value": value, "n": 1}
+    write_json(folder / "metrics.json", {"rows": [row]})
+    return folder
+
+
+@pytest.fixture
+def runs(work_dir):
+    return work_dir / "runs"
+
+
+def test_a_run_is_complete_with_its_metrics_only(runs):
+    folder = make_run(runs / "one")
+    assert study.is_complete(folder)
+    (folder / "metrics.json").unlink()
+    assert not study.is_complete(folder) and study.find_runs() == []
+
+
+def test_runs_are_found_by_their_configuration_whatever_their_name(runs):
+    make_run(runs / "one", seed=1)
+    two = make_run(runs / "two", seed=2)
+    assert study.find_runs(dataset="utkface", seed=2) == [two]
+    wanted = RunConfig(**CONFIG.model_dump() | {"seed": 2})
+    assert study.finished(wanted) == study.folder_of(wanted) == two
+    assert study.finished(RunConfig(**CONFIG.model_dump() | {"seed": 3})) is None
+
+
+# ---------------------------------------------------------------- re-used only if it is the same
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"precision": "mixed_bfloat16"}, "precision: 'float32' there, 'mixed_bfloat16' wanted"),
+        ({"epochs": 3}, "epochs: 10 there, 3 wanted"),
+        ({"dataset_options": {"n": 9}}, "dataset_options: {} there, {'n': 9} wanted"),
+    ],
+)
+def test_a_finished_run_answers_only_the_same_question(runs, changed, told):
+    folder = study.begin(CONFIG, "d")
+    make_run(folder)
+    assert study.begin(CONFIG, "d") == folder
+    with pytest.raises(ValueError, match=told) as caught:
+        study.begin(RunConfig(**CONFIG.model_dump() | changed), "d")
+    assert "\n" not in str(caught.value) and "set force to replace it" in str(caught.value)
+
+
+def test_changed_labels_do_not_return_the_old_run(runs):
+    make_run(study.begin(CONFIG, "d"))
+    with pytest.raises(ValueError, match="its faces, labels or split were others"):
+        study.begin(CONFIG, "labels changed")
+    assert not (study.begin(CONFIG, "labels changed", force=True) / "metrics.json").exists()
+
+
+def test_half_a_training_does_not_mix_two_codes(runs, monkeypatch):
+    folder = study.begin(CONFIG, "d")
+    monkeypatch.setattr(study, "code_digest", lambda: "other")
+    with pytest.raises(ValueError, match="begun by another version of the code"):
+        study.begin(CONFIG, "d")
+    make_run(folder)
+    assert study.begin(CONFIG, "d") == folder  # a finished one stands
+
+
+def test_who_asked_and_free_values_do_not_matter(runs):
+    make_run(study.begin(CONFIG, "d"))
+    free = RunConfig(
+        **CONFIG.model_dump() | {"profile": "gpu", "precision": "auto", "batch_size": 0}
+    )
+    assert study.finished(free) is not None
+
+
+def test_old_names_and_words_are_understood(runs):
+    old = {"protocol": "head", "look": "grey", "mirror": True, "split": "naive"}
+    folder = make_run(runs / "old", **old)
+    for name in ("image_mode", "flip_tta"):
+        content = read_json(folder / "config.json")
+        content.pop(name)
+        write_json(folder / "config.json", content)
+    wanted = {"protocol": "linear_probe", "image_mode": "grey", "split": "random"}
+    assert study.finished(RunConfig(**CONFIG.model_dump() | wanted)) == folder
+
+
+# ---------------------------------------------------------------- damaged files are named
+
+
+def test_a_folder_without_a_configuration_is_begun_anew(runs):
+    folder = make_run(runs / CONFIG.run)
+    (folder / "config.json").unlink()
+    with pytest.raises(DataError, match="config.json is missing; delete the folder"):
+        study.read_config(folder)
+    assert study.begin(CONFIG, "d") == folder and not study.is_complete(folder)
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"3", b"\xff\xfe\x00", b"{"])
+def test_a_damaged_configuration_is_named_and_hides_no_other_run(runs, content, capsys):
+    (make_run(runs / "one") / "config.json").write_bytes(content)
+    good = make_run(runs / "two")
+    with pytest.raises(ValueError, match="one.config.json") as caught:
+        study.read_config(runs / "one")
+    assert "\n" not in str(caught.value)
+    assert study.find_runs() == [good]
+    told = capsys.readouterr()
+    assert "left out" in told.err and not told.out
+
+
+@pytest.mark.parametrize("content", ["[]", '{"row": 1}', "{"])
+def test_damaged_metrics_are_named(runs, tmp_path, content):
+    folder = make_run(runs / "one")
+    (folder / "metrics.json").write_text(content)
+    with pytest.raises(ValueError, match="metrics.json"):
+        study.export([folder], tmp_path / "study")
+
+
+def test_a_network_that_is_missing_or_cut_is_named(runs):
+    folder = make_run(runs / "one")
+    with pytest.raises(DataError, match="model.keras is missing; train the run again"):
+        study.load_model(folder)
+    with zipfile.ZipFile(folder / "whole.zip", "w") as archive:
+        archive.writestr("config.json", "{}" * 500)
+    (folder / "model.keras").write_bytes((folder / "whole.zip").read_bytes()[:300])
+    with pytest.raises(DataError, match="model.keras cannot be read"):
+        study.load_model(folder)
+
+
+# ---------------------------------------------------------------- studies
+
+
+def test_an_export_replaces_a_run_and_keeps_the_others(runs, tmp_path):
+    folders = [make_run(runs / name) for name in ("one", "two")]
+    study.export(folders, tmp_path / "study")
+    make_run(runs / "one", value=4.0)
+    results = study.export(folders[:1], tmp_path / "study")
+    assert results["run"].tolist() == ["one", "two"]
+    assert results["value"].astype(float).tolist() == [4.0, 5.0]
+    held = study.load_study(tmp_path / "study")
+    assert set(held.predictions) == set(held.configs) == set(held.histories) == {"one", "two"}
+    assert held.matching(CONFIG) == ["one", "two"]
+
+
+def test_an_export_can_leave_training_faces_behind(runs, tmp_path):
+    folder = make_run(runs / "one")
+    test = pd.read_parquet(folder / "predictions.parquet")
+    both = pd.concat([test, test.assign(image="b", split="train")])
+    study.write_predictions(both, folder / "predictions.parquet")
+    for keep, expected in ((True, ["a", "b"]), (False, ["a"])):
+        study.export([folder], tmp_path / "study", keep_train=keep)
+        read = study.load_study(tmp_path / "study").predictions["one"]
+        assert read["image"].tolist() == expected
+
+
+def test_a_profile_gathers_its_finished_runs(runs, tmp_path):
+    planned = {"protocol": "linear_probe", "model": "vgg19", "input_size": 224, "batch_size": 64}
+    make_run(runs / "planned", **planned, profile="gpu")  # settings of cpu, trained for gpu
+    make_run(runs / "named", seed=7)  # names cpu, though cpu plans no such seed
+    make_run(runs / "other", seed=8, profile="gpu")
+    gather("cpu", tmp_path / "study")
+    assert set(study.load_study(tmp_path / "study").configs) == {"planned", "named"}
+    with pytest.raises(ValueError, match="no finished run of profile smoke"):
+        gather("smoke", tmp_path / "other")
+
+
+def test_a_study_with_everything_missing_is_empty(tmp_path):
+    held = study.load_study(tmp_path)
+    assert held.results.empty and not held.predictions
+
+
+def test_a_second_process_waits_for_the_first(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from utils.files import locked\n"
+        "with locked(sys.argv[1]):\n"
+        "    print('in', flush=True); time.sleep(1); Path(sys.argv[1] + '.done').touch()\n"
+    )
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", code, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as first:
+        assert first.stdout.readline().strip() == "in"
+        with locked(folder):
+            assert (tmp_path / "run.done").exists()
+
+
+def test_a_model_card_holds_the_figures_of_the_run(runs, tmp_path, monkeypatch, capsys):
+    run = "utkface-mobilenetv2-finetune-128-seed129"
+    shutil.copytree(ROOT / "reports/study/runs" / run, runs / run)
+    predictions = ROOT / f"reports/study/predictions/{run}.parquet"
+    shutil.copy(predictions, runs / run / "predictions.parquet")
+    write_json(runs / run / "metrics.json", {"rows": []})
+
+    def ship(run, name, root):
+        (root / name).mkdir()
+        (root / name / "weights.h5").write_bytes(b"x" * 1_200_000)
+        return root / name
+
+    monkeypatch.setattr(model_card.models, "ship", ship)
+    assert model_card.main([run, "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "mobilenetv2" / "README.md").read_text()
+    assert "(float16, 1.2 MB)" in text and "17,071 faces" in text and "{" not in text
+    faces = pd.read_parquet(predictions).query("split == 'test'")
+    error = (faces["pred_age"] - faces["age"]).abs().mean()
+    assert f"| age | mean absolute error (years) | {error:.2f} [" in text
+    assert "| female | 2,266 |" in text and "| 100-124 (small) | 6 |" in text
+    assert model_card.main(["no-such-run"]) == 2
+    assert "no finished run no-such-run" in capsys.readouterr().err

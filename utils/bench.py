@@ -1,0 +1,350 @@
+"""What a user feels: how long things take, and how much memory.
+
+``python -m utils.bench [--list] [--rows a,b] [--quick]`` (or ``./run_all.sh bench``) writes
+``reports/benchmarks``. Both sides of a ratio run in one process, in turns; the medians of five
+rounds count. ``--quick`` shows that a row works: its figures mean nothing.
+"""
+
+import argparse
+import functools
+import gc
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from unittest import mock
+
+import keras
+import numpy as np
+import pandas as pd
+import psutil
+import tensorflow as tf
+from tf_keras_vis.gradcam import Gradcam
+
+from utils import datasets, models
+from utils.backbones import networks
+from utils.datasets.store import load_images
+from utils.explain import cams, maps
+from utils.explain.target import explain_target
+from utils.files import read_json, write_aside, write_json
+from utils.paths import ROOT, runs_dir, weights_dir
+from utils.training import batches, features, losses
+from utils.training.machine import describe_machine
+from utils.vocabulary import TASKS
+
+FULL = ROOT / "reports" / "benchmarks"
+QUICK = ROOT / "reports" / "smoke" / "benchmarks"  # ignored by git
+SHIPPED = "mobilenetv2"
+# The first study: a linear probe for each task, ten epochs, on UTKFace's published split.
+TRAIN, OTHERS, PASSES = 16_900 + 1_894, 4_740, 3 * 10
+SUBSETS = {"alexnet": 512, "mobilenetv2": 256, "resnet50": 96, "vgg19": 32}  # faces timed
+MARK = "<!-- measured -->"  # the table stands between two of these
+
+
+class Bench:
+    """Sizes and repeats; real faces and ImageNet weights where they are, else stand-ins."""
+
+    def __init__(self, quick: bool = False):
+        self.quick, self.repeats = quick, 1 if quick else 5
+        self.weights = "none" if quick or weights_dir() is None else "imagenet"
+        self.dataset = "utkface" if not quick and datasets.is_there("utkface") else "synthetic"
+
+    def pick(self, full, quick):
+        """One of two sizes."""
+        return quick if self.quick else full
+
+    def faces(self, n: int, size: int) -> tuple[pd.DataFrame, np.ndarray]:
+        """Labels and pixels of some faces, the same on every call."""
+        found = datasets.load(self.dataset)
+        chosen = np.isin(np.arange(len(found)), np.linspace(0, len(found) - 1, n, dtype=int))
+        found, images = load_images(found.subset(chosen), size, progress=False)
+        return found.table, images
+
+
+@dataclass
+class Measured:
+    """Both sides of a row, and how far apart their results are (`compared` says what of)."""
+
+    ours: float
+    baseline: float | None = None
+    note: str = ""
+    compared: str = ""
+    apart: float = 0.0
+    allowed: float = 0.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question; its goal is at least so many ``times``, or at most so much of another unit."""
+
+    title: str
+    run: Callable[[Bench], Measured]
+    ours: str
+    baseline: str
+    goal: float
+    unit: str = "times"
+
+    def value(self, found: Measured) -> float:
+        """What is judged."""
+        if self.unit == "times":
+            return found.baseline / found.ours
+        return max(0.0, 1 - found.baseline / found.ours) if self.unit == "share" else found.ours
+
+
+def in_turns(sides: dict, repeats: int) -> tuple[dict, dict]:
+    """Median seconds and last result of some functions, called in turns after one warm-up.
+
+    >>> seconds, results = in_turns({"a": lambda: 1, "b": lambda: 2}, repeats=3)
+    >>> sorted(seconds), results
+    (['a', 'b'], {'a': 1, 'b': 2})
+    """
+    seconds, results = {name: [] for name in sides}, {}
+    for name in [*sides] * (repeats + 1):
+        gc.collect()
+        started = time.perf_counter()
+        results[name] = sides[name]()
+        seconds[name].append(time.perf_counter() - started)
+    return {name: median(taken[1:]) for name, taken in seconds.items()}, results
+
+
+def _apart(there, here) -> float:
+    """Largest difference of two arrays, or of two dicts of them."""
+    pairs = zip(keras.tree.flatten(there), keras.tree.flatten(here), strict=True)
+    return max(float(np.abs(one - other).max()) for one, other in pairs)
+
+
+def _run(module: str, *arguments: str) -> int:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True).returncode
+
+
+def smoke(bench: Bench) -> Measured:
+    """The whole study on drawn faces, as a newcomer starts it."""
+    given = ["smoke", bench.pick("--force", "--dry-run")]
+    started = time.perf_counter()
+    status = _run("utils.report.study", *given)
+    note = "once, not a median: every notebook is trained, tested and made a page"
+    return Measured(time.perf_counter() - started, None, note, "exit status", status)
+
+
+def _one_probe(bench: Bench, name: str) -> tuple[float, float, float]:
+    """Seconds of the first study both ways, and how far apart the probabilities are."""
+    size, keys = bench.pick(224, 64), itertools.count()
+    table, images = bench.faces(bench.pick(SUBSETS[name], 24), size)
+    y = losses.targets(table, TASKS)
+    # The heads train on so many rows that the call of `fit` does not count.
+    rows = np.arange(len(images))
+    many = np.resize(rows, bench.pick(4096, 24))
+    network = networks.build_network(name, size, TASKS, weights=bench.weights)
+    lower, heads = networks.cut(network, networks.FEATURES)
+    lower.trainable = False
+    for model in (network, heads):
+        model.compile(keras.optimizers.Adam(1e-3), **losses.losses_and_metrics(TASKS))
+
+    def extract():  # under a new key, so that nothing is found in the cache
+        return features.cached_features(lower, images, f"bench{next(keys)}", progress=False)
+
+    cached = extract()
+    plain = heads.predict(np.asarray(cached[:, 0]), verbose=0)
+    apart = _apart(network.predict(images, verbose=0), plain)
+    whole = batches.Batches(images, y, rows, 32)
+    parts = batches.Batches(cached, y, many, 256, variants=True)
+    sides = {
+        "fit": lambda: network.fit(whole, verbose=0, shuffle=False),
+        "extract": extract,
+        "heads": lambda: heads.fit(parts, verbose=0, shuffle=False),
+    }
+    taken, _ = in_turns(sides, bench.repeats)
+    forward = taken["extract"] / len(rows) / 2  # features are of the mirror image too
+    before = PASSES * (TRAIN * taken["fit"] / len(rows) + OTHERS * forward)
+    after = 2 * forward + PASSES * taken["heads"] / len(many)
+    return (TRAIN + OTHERS) * after, before, apart
+
+
+def probe(bench: Bench) -> Measured:
+    """Linear probes of the first study by a cost model, from seconds a face."""
+    each = {}
+    for name in bench.pick(tuple(SUBSETS), ("alexnet",)):
+        each[name] = _one_probe(bench, name)
+        keras.backend.clear_session()
+    ours, whole, apart = zip(*each.values(), strict=True)
+    note = "cost model: three tasks, ten epochs, all of UTKFace; each alone: "
+    note += ", ".join(f"{name} {slow / fast:.1f}" for name, (fast, slow, _) in each.items())
+    return Measured(sum(ours), sum(whole), note, "probabilities", max(apart), 5e-3)
+
+
+def input_share(bench: Bench) -> Measured:
+    """Full fine-tuning steps on batches from the image store, and on one that is there."""
+    size, steps, batch = bench.pick(128, 64), bench.pick(60, 2), 32
+    table, images = bench.faces(min(steps * batch, 600), size)
+    name = bench.pick(SHIPPED, "alexnet")
+    network = networks.build_network(name, size, TASKS, weights="none")
+    network.compile(keras.optimizers.AdamW(1e-4), **losses.losses_and_metrics(TASKS))
+    rows = np.resize(np.arange(len(images)), steps * batch)
+    stored = batches.Batches(images, losses.targets(table, TASKS), rows, batch)
+    there = tf.data.Dataset.from_tensors(stored[0]).repeat(steps)
+    sides = {
+        "ours": lambda: network.fit(stored, verbose=0, shuffle=False),
+        "there": lambda: network.fit(there, verbose=0, shuffle=False),
+    }
+    taken, _ = in_turns(sides, bench.repeats)
+    note = f"{name}, {steps} steps of {batch} faces at {size} px"
+    return Measured(taken["ours"] / steps, taken["there"] / steps, note)
+
+
+def gradcam(bench: Bench) -> Measured:
+    """Maps of the shipped network by one compiled graph, and by tf-keras-vis."""
+    network = models.load(SHIPPED)
+    size = network.inputs[0].shape[1]
+    images = np.asarray(bench.faces(bench.pick(64, 6), size)[1], "float32")
+    target = explain_target(network, "gender")
+    options = {"seek_penultimate_conv_layer": False, "normalize_cam": False}
+    explainer = functools.partial(Gradcam(target.net), penultimate_layer=target.layer, **options)
+
+    def one(face):
+        wanted = target.classes(target.logits(face))
+        return maps.normalise(explainer(functools.partial(target.scores, classes=wanted), face))[0]
+
+    sides = {
+        "one": lambda: np.stack([one(face) for face in images[:, None]]),
+        "ours": lambda: cams.batched_gradcam(target, images, "gender"),
+    }
+    taken, made = in_turns(sides, bench.repeats)
+    note = f"gender, {len(images)} faces at {size} px, compiled before"
+    return Measured(taken["ours"], taken["one"], note, "maps", _apart(*made.values()), 1e-4)
+
+
+def report(bench: Bench) -> Measured:
+    """From the committed predictions to every table and figure."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = ["reports/study", "--out", folder, "--resamples", bench.pick("2000", "50")]
+        taken, made = in_turns({"ours": lambda: _run("utils.evaluation", *given)}, bench.repeats)
+        scored = pd.read_csv(Path(folder) / "tables" / "metrics.csv")
+    stored = pd.read_csv(ROOT / "reports" / "study" / "results.csv")
+    both = scored.merge(stored, on=["run", "task", "metric", "split"], suffixes=("", "_stored"))
+    apart = float((both["value"] / both["value_stored"] - 1).abs().max()) + made["ours"]
+    note = f"{scored['run'].nunique()} runs, start of Python included"
+    return Measured(taken["ours"], None, note, "of values stored at training", apart, 1e-4)
+
+
+def memory(bench: Bench) -> Measured:
+    """Peak of a whole linear probe: notebook 02 in a process of its own."""
+    import papermill  # here: of the extra `bench`, and for this row alone
+
+    size, given = bench.pick(224, 64), {"backbone": "alexnet", "protocol": "linear_probe"}
+    given |= {"dataset": bench.dataset, "weights": bench.weights, "input_size": size}
+    given |= {"epochs": 1, "limit": bench.pick(0, 240)}
+    notebook = str(ROOT / "notebooks" / "02_finetune_backbone.ipynb")
+    options = {"cwd": str(ROOT), "kernel_name": "python3", "progress_bar": False}
+    papermill.execute_notebook(notebook, None, given, **options)
+    (folder,) = [path.parent for path in runs_dir().glob("*/metrics.json")]
+    n = len(pd.read_parquet(folder / "predictions.parquet"))
+    peak = read_json(folder / "cost.json")["peak_memory_mb"] / 1e3
+    note = f"AlexNet, one epoch, {n:,} faces; once, mapped pages counted"
+    return Measured(peak, n * size**2 * 3 * 4 / 1e9, note)
+
+
+def latency(bench: Bench) -> Measured:
+    """One face through the shipped network."""
+    network, calls = models.load(SHIPPED), bench.pick(50, 3)
+    face = np.asarray(bench.faces(1, network.inputs[0].shape[1])[1], "float32")
+    sides = {
+        "ours": lambda: [network.predict_on_batch(face) for _ in range(calls)][-1],
+        "predict": lambda: [network.predict(face, verbose=0) for _ in range(calls)][-1],
+    }
+    taken, made = in_turns(sides, bench.repeats)
+    one = {name: 1000 * seconds / calls for name, seconds in taken.items()}
+    note = f"mean of {calls} calls, without finding the face"
+    return Measured(*one.values(), note, "probabilities", _apart(*made.values()), 1e-5)
+
+
+_ROWS = [
+    ("the study on drawn faces", smoke, "run_all.sh smoke", "", 360, "s"),
+    ("linear probes of four backbones", probe, "heads on features", "fit, backbone frozen", 25),
+    ("step lost to input", input_share, "image store", "a batch that is there", 0.02, "share"),
+    ("Grad-CAM of many faces", gradcam, "one graph", "tf-keras-vis, face by face", 4),
+    ("report from committed predictions", report, "utils.evaluation", "", 120, "s"),
+    ("memory of a run", memory, "notebook 02", "faces as float32 (computed)", 4, "GB"),
+    ("one face, shipped network", latency, "predict_on_batch", "predict", 50, "ms"),
+]
+ROWS = {one[1].__name__: Row(*one) for one in _ROWS}
+GPU_GOALS = {"input_share": 0.05}
+
+
+def measure(name: str, bench: Bench) -> dict:
+    """One row of ``benchmarks.json``, measured in a work folder of its own."""
+    row, memory = ROWS[name], round(psutil.virtual_memory().total / 1e9, 1)
+    about = describe_machine() | {"memory_gb": memory, "load_before": psutil.getloadavg()[0]}
+    with tempfile.TemporaryDirectory(prefix="faces-bench-", ignore_cleanup_errors=True) as folder:
+        with mock.patch.dict(os.environ, FACES_WORK_DIR=folder):
+            found = row.run(bench)
+    value = row.value(found)
+    goal = GPU_GOALS.get(name, row.goal) if about["device"] == "gpu" else row.goal
+    met = value >= goal if row.unit == "times" else value <= goal
+    told = {"row": name, "value": value, "goal": goal, "met": met, "machine": about}
+    told["agree"] = found.apart <= found.allowed
+    return told | asdict(found) | vars(bench)
+
+
+def _cells(told: dict) -> dict[str, str]:
+    """What the page says of a row, by the heads of its table."""
+    row, about = ROWS[told["row"]], told["machine"]
+    where = (about[key] for key in ("cpu", "cores", "device", "memory_gb") if key in about)
+    other = f"; {row.baseline} {told['baseline']:.3g}" if told["baseline"] else ""
+    return {
+        "what": row.title,
+        "measured": f"{told['value']:.3g} {row.unit}",
+        "goal": f"at {'least' if row.unit == 'times' else 'most'} {told['goal']:g}",
+        "met": "quick: means nothing" if told["quick"] else "yes" if told["met"] else "**no**",
+        "sides": f"{row.ours} {told['ours']:.3g}{other}{'' if row.unit in ('GB', 'ms') else ' s'}",
+        "results differ by": f"{told['apart']:.1e} {told['compared']}" if told["compared"] else "",
+        "how": f"{told['note']}; {told['dataset']}",
+        "machine": ", ".join(map(str, where)),
+    }
+
+
+def store(told: dict, folder: Path) -> None:
+    """Write or replace a row of ``benchmarks.json``; on the page the table is made anew."""
+    path = folder / "benchmarks.json"
+    known = {row["row"]: row for row in read_json(path)["rows"]} if path.is_file() else {}
+    known[told["row"]] = told
+    rows = [known[name] for name in ROWS if name in known]
+    write_json(path, {"rows": rows})
+    table = [_cells(told), ["---"] * len(_cells(told)), *(_cells(row).values() for row in rows)]
+    lines = [f"| {' | '.join(cells)} |" for cells in table]
+    if missing := [row.title for name, row in ROWS.items() if name not in known]:
+        lines += ["", f"Not measured yet on this version: {'; '.join(missing)}."]
+    before, _, after = (FULL / "README.md").read_text().split(MARK)
+    with write_aside(folder / "README.md") as aside:
+        aside.write_text(MARK.join([before, "\n\n" + "\n".join(lines) + "\n\n", after]))
+
+
+def main(arguments=None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m utils.bench", description=__doc__)
+    parser.add_argument("--list", action="store_true", help="list the rows and stop")
+    parser.add_argument("--rows", default=",".join(ROWS), help="some rows, comma-separated")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it work?")
+    asked = parser.parse_args(arguments)
+    if asked.list:
+        print("\n".join(f"{name:12} {row.title}" for name, row in ROWS.items()))
+        return 0
+    unknown = [name for name in asked.rows.split(",") if name not in ROWS]
+    if unknown:
+        parser.error(f"--rows: {', '.join(unknown)} is unknown; expected some of {', '.join(ROWS)}")
+    for name in asked.rows.split(","):
+        print(f"{name}: {ROWS[name].title} ...", flush=True)
+        told = measure(name, Bench(asked.quick))
+        store(told, QUICK if asked.quick else FULL)  # row by row: a stop loses one at most
+        print(", ".join(_cells(told).values()), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""How fast is it, measured against what a user would write today? See ``python -m utils.bench``."""

@@ -1,0 +1,287 @@
+"""Which of many small grey pictures show the same photograph? Pixels alone, in two stages.
+
+Stage 1 (`candidates`) compares short descriptors and keeps the nearest few of each picture. It is
+made of matrix products, in blocks; an approximate index over the same vectors could take its
+place for millions of pictures. Stage 2 (`similarity`) lays the two pictures of a candidate over
+one another and correlates their fine detail, so that brightness and contrast have no say.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from utils.datasets.progress import progress_bar
+
+SIDE = 49  # pixels of the pictures: 25 cells of two pixels, so that one is in the middle
+MIDDLE = SIDE // 2
+WINDOW = 17  # cells of the compared window: of 25 cells it leaves 4 on each side for shifts
+WAVES = 8  # a descriptor is a window's 8 x 8 slowest cosines, less the mean: 63 numbers
+SCALES = (1.0, 0.92, 0.84)  # of one picture in the other; larger ones: with their roles swapped
+NEAREST = 3  # candidates of each picture, and of its mirror image
+LIKELY = 0.7  # least likeness of two descriptors; 98 % of strongly cropped copies reach it
+# Least correlation of one photograph. Random pairs of faces reach 0.67 in two thousand, and nearly
+# all copies lie above 0.9. The few in between were looked at: copies that are blurred, drawn over
+# or retouched, until below 0.8 most pairs are two photographs of faces that are much alike.
+ALIKE = 0.8
+SURE = 0.95  # enough for any pictures
+SAMPLE, FAR = 1000, 4  # random pairs to judge by; deviations above their median that are far
+FLAT = 1.0  # grey levels of detail below which a picture shows nothing to compare
+COARSE, MEDIUM, FINE = (0.0, 5.0), (1.0, 2.5), (0.7, 1.5)  # two blurs, in pixels, to subtract
+EVEN = 4.0  # pixels over which contrast is evened out
+STEPS = 6  # of the fit; more change nothing
+EDGE = 2  # pixels at the border that are not compared: the blurs lack neighbours there
+UNIT = 12  # pixels; turned and stretched by this lever, all six numbers of a fit are of like size
+
+
+def _blocks(n: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def _blur(maps: np.ndarray, width: float) -> np.ndarray:
+    return gaussian_filter(maps, (0, width, width), mode="reflect") if width else maps
+
+
+def _detail(grey: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+    """What lies between two blurs: neither brightness nor slow shading."""
+    grey = grey.astype(np.float32)
+    return _blur(grey, band[0]) - _blur(grey, band[1])
+
+
+def _even_detail(grey: np.ndarray) -> np.ndarray:
+    """Fine detail of like contrast everywhere."""
+    detail = _detail(grey, FINE)
+    return detail / (np.sqrt(_blur(detail**2, EVEN)) + 1)
+
+
+def flat(grey: np.ndarray) -> np.ndarray:
+    """Which pictures show next to nothing, as a blank page does: bool [n]."""
+    parts = [_detail(grey[rows], MEDIUM).std((1, 2)) for rows in _blocks(len(grey), 1024)]
+    return np.concatenate([np.zeros(0), *parts]) < FLAT
+
+
+# ---------------------------------------------------------------- stage 1: candidates
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
+
+
+def _cosines() -> np.ndarray:
+    """Matrix [WINDOW x WINDOW, 63] that takes windows to their slow cosines."""
+    wave = np.cos(np.pi * np.outer(np.arange(WAVES), np.arange(WINDOW) + 0.5) / WINDOW)
+    wave[0] *= 0.5**0.5
+    both = np.einsum("ki,lj->klij", wave, wave).reshape(WAVES**2, WINDOW**2)
+    return both[1:].T.astype(np.float32)
+
+
+def _shrunk(maps: np.ndarray, scale: float) -> np.ndarray:
+    """The middle window of pictures that are shrunk by `scale`: [n, WINDOW, WINDOW]."""
+    at = MIDDLE + (np.arange(WINDOW) - WINDOW // 2) * 2 / scale
+    # Linear interpolation as a matrix: one product for all pictures.
+    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(SIDE))).astype(np.float32)
+    return weights @ maps @ weights.T
+
+
+def _shifts(reach: int) -> np.ndarray:
+    """Pixels down and across, two cells apart, `reach` of them to each side."""
+    offs = 4 * np.arange(-reach, reach + 1)
+    return np.array([(down, across) for down in offs for across in offs])
+
+
+def _descriptors(grey: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors of the middle at all scales, and of the shifted windows, of pictures.
+
+    Returns [n, 2 x scales, 63] (as it is, then mirrored) and [n, shifts, 63].
+    """
+    detail, cosines = _detail(grey, COARSE), _cosines()
+    middles = [_shrunk(maps, scale) for maps in (detail, detail[:, :, ::-1]) for scale in SCALES]
+    cells = 2 * np.arange(WINDOW) - WINDOW + 1 + MIDDLE
+    windows = [detail[:, cells + y][:, :, cells + x] for y, x in _shifts(reach)]
+    return tuple(
+        _unit(np.stack(cuts, axis=1).reshape(len(grey), len(cuts), -1) @ cosines)
+        for cuts in (middles, windows)
+    )
+
+
+def candidates(grey: np.ndarray, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs that may show one photograph: each picture's nearest, and its mirror image's.
+
+    Parameters
+    ----------
+    grey : uint8 array [n, 49, 49]
+
+    Returns
+    -------
+    int array [pairs, 2], bool array [pairs]
+        Row numbers, first < second; and whether one would be the other's mirror image.
+    """
+    if len(grey) < 2:
+        return np.zeros((0, 2), int), np.zeros(0, bool)
+    parts = [_descriptors(grey[rows], 1) for rows in _blocks(len(grey), 1024)]
+    middles, windows = (
+        np.concatenate(arrays).swapaxes(0, 1).copy() for arrays in zip(*parts, strict=True)
+    )
+    found = []
+    for rows in progress_bar(list(_blocks(len(grey), 128)), desc="compare", show=progress):
+        best = _likeness(middles[:, rows], windows)
+        size = rows.stop - rows.start
+        best[:, np.arange(size), np.arange(rows.start, rows.stop)] = -1
+        found.append(_nearest(best, rows.start))
+    found = np.unique(np.concatenate(found), axis=0)
+    return found[:, :2], found[:, 2].astype(bool)
+
+
+def _likeness(middles: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """Of each row's middles, as they are and mirrored, to each picture's windows: [2, rows, n]."""
+    size, n = middles.shape[1], windows.shape[1]
+    block = middles.reshape(-1, middles.shape[2])
+    best = np.full((2, size, n), -1, np.float32)
+    for columns in _blocks(n, 2048):
+        for window in windows:
+            product = (block @ window[columns].T).reshape(2, len(SCALES), size, -1)
+            for of_scale in product.swapaxes(0, 1):
+                np.maximum(best[:, :, columns], of_scale, out=best[:, :, columns])
+    return best
+
+
+def _nearest(best: np.ndarray, start: int) -> np.ndarray:
+    """First, second, mirrored: the likely ones among the nearest of each row of `best`."""
+    count = min(NEAREST, best.shape[2])
+    near = np.argpartition(-best, count - 1, axis=2)[:, :, :count]
+    likely = np.take_along_axis(best, near, axis=2) >= LIKELY
+    mirrored, row, _ = np.nonzero(likely)
+    pairs = np.sort(np.stack([row + start, near[likely]], axis=1), axis=1)
+    return np.column_stack([pairs, mirrored])
+
+
+# ---------------------------------------------------------------- stage 2: the pixels
+
+
+def similarity(
+    grey: np.ndarray,
+    pairs: np.ndarray,
+    mirrored: np.ndarray | None = None,
+    progress: bool = False,
+) -> np.ndarray:
+    """Correlation of the fine detail of two pictures that are laid over one another.
+
+    One picture is mirrored, shifted and scaled to where the descriptors agree best, then fitted
+    to the other by small affine steps, as copies may be turned and stretched a little too. In the
+    common part all regions count alike, not just eyes and mouth, which are alike in all faces.
+
+    Parameters
+    ----------
+    grey : uint8 array [n, 49, 49]
+    pairs : int array [pairs, 2]
+    mirrored : bool array [pairs], optional
+        Try this side alone; by default both.
+
+    Returns
+    -------
+    float array [pairs]
+        1 for the same picture, `threshold` or more for one photograph; 0 if a picture is flat.
+    """
+    if mirrored is None:
+        sides = [np.full(len(pairs), side) for side in (False, True)]
+        return np.maximum(*(similarity(grey, pairs, side, progress) for side in sides))
+    scores = [np.zeros(0)]
+    for rows in progress_bar(list(_blocks(len(pairs), 256)), desc="overlay", show=progress):
+        first, second = (grey[pairs[rows, side]] for side in (0, 1))
+        score = _correlation(*_oriented(first, second, mirrored[rows].astype(int)))
+        scores.append(np.where(flat(first) | flat(second), 0, score))
+    return np.concatenate(scores)
+
+
+def threshold(grey: np.ndarray) -> float:
+    """Least `similarity` of one photograph: `ALIKE`, or more where all pictures are much alike.
+
+    Drawn faces are. Random pairs tell, by median and quartile, which a few copies do not move.
+    """
+    first, second = np.triu_indices(min(len(grey), 400), 1)
+    rng = np.random.default_rng(0)
+    chosen = rng.permutation(len(first))[:SAMPLE]
+    rows = rng.permutation(len(grey))
+    pairs = rows[np.stack([first[chosen], second[chosen]], axis=1)]
+    quartile, median = np.quantile([*similarity(grey, pairs), 0.0], [0.25, 0.5])
+    far = median + FAR * (median - quartile) / 0.674  # of a normal distribution: one deviation
+    return float(np.clip(far, ALIKE, SURE))
+
+
+def _oriented(first, second, mirrored) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both pictures, swapped where that fits better, the one mirrored, and where it lies."""
+    shifts, n = _shifts(2), np.arange(len(first))
+    middles, windows = zip(_descriptors(first, 2), _descriptors(second, 2), strict=True)
+    middles = [m.reshape(len(n), 2, len(SCALES), -1)[n, mirrored] for m in middles]
+    both = [middles[k] @ windows[1 - k].swapaxes(1, 2) for k in (0, 1)]
+    rough = np.stack(both, axis=1).reshape(len(n), -1)
+    swapped, scale, shift = np.unravel_index(rough.argmax(axis=1), (2, len(SCALES), len(shifts)))
+    swap = swapped.astype(bool)[:, None, None]
+    one, two = np.where(swap, second, first), np.where(swap, first, second)
+    one = np.where(mirrored.astype(bool)[:, None, None], one[:, :, ::-1], one)
+    scale = np.array(SCALES)[scale]
+    place = np.zeros((len(one), 2, 3))
+    place[:, 0, 0] = place[:, 1, 1] = UNIT / scale
+    place[:, :, 2] = -shifts[shift] / scale[:, None]
+    return one, two, place
+
+
+def _grid(step: int) -> np.ndarray:
+    """Compared points of a picture, rows of down, across (in UNITs off the middle) and 1."""
+    line = np.arange(-MIDDLE + EDGE, MIDDLE - EDGE + 1, step)
+    down, across = np.meshgrid(line, line, indexing="ij")
+    points = [down.ravel() / UNIT, across.ravel() / UNIT, np.ones(down.size)]
+    return np.stack(points, axis=1).astype(np.float32)
+
+
+def _values(stack: np.ndarray, place: np.ndarray, grid: np.ndarray):
+    """Values [n, k, points] of maps [n, k, SIDE, SIDE] where `place` takes `grid`; which exist."""
+    at = np.einsum("nij,pj->npi", place, grid)
+    inside = (np.abs(at) <= MIDDLE - EDGE).all(axis=2).astype(np.float32)
+    at = np.clip(at + MIDDLE, 0, SIDE - 1.001)
+    whole = at.astype(int)
+    y, x = np.moveaxis((at - whole).astype(np.float32), 2, 0)[:, :, None]
+    corner = (whole[..., 0] * SIDE + whole[..., 1])[:, None]
+    maps = stack.reshape(*stack.shape[:2], -1)
+    a, b, c, d = (np.take_along_axis(maps, corner + k, axis=2) for k in (0, 1, SIDE, SIDE + 1))
+    return (a * (1 - x) + b * x) * (1 - y) + (c * (1 - x) + d * x) * y, inside
+
+
+def _standard(values: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values [n, points] less their mean and of length 1, 0 outside; and the lengths."""
+    mean = (values * inside).sum(1, keepdims=True) / np.maximum(inside.sum(1, keepdims=True), 1)
+    values = (values - mean) * inside
+    length = np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
+    return values / length, length
+
+
+def _correlation(one: np.ndarray, two: np.ndarray, place: np.ndarray) -> np.ndarray:
+    place, grid = _fitted(one, two, place), _grid(1)
+    values, inside = _values(_even_detail(one)[:, None], place, grid)
+    two = _even_detail(two)[:, EDGE:-EDGE, EDGE:-EDGE].reshape(len(two), -1)
+    return (_standard(values[:, 0], inside)[0] * _standard(two, inside)[0]).sum(axis=1)
+
+
+def _fitted(one: np.ndarray, two: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The affine place of `one` in `two` near `place` where they correlate best (Gauss-Newton)."""
+    one, grid = _detail(one, MEDIUM), _grid(2)
+    two = _detail(two, MEDIUM)[:, EDGE:-EDGE:2, EDGE:-EDGE:2].reshape(len(two), -1)
+    stack = np.stack([one, *np.gradient(one, axis=(1, 2))], axis=1)
+    best, best_place = np.full(len(one), -1.0), place
+    for _ in range(STEPS):
+        values, inside = _values(stack, place, grid)
+        (here, length), (target, _) = _standard(values[:, 0], inside), _standard(two, inside)
+        score = np.where(inside.mean(axis=1) > 0.4, (here * target).sum(axis=1), -1)
+        best_place = np.where((score > best)[:, None, None], place, best_place)
+        best = np.maximum(score, best)
+        slopes = (values[:, 1:, :, None] * grid).swapaxes(1, 2).reshape(*here.shape, 6)
+        slopes = slopes * (inside / length)[:, :, None]
+        share = (inside / np.maximum(inside.sum(1, keepdims=True), 1))[:, :, None]
+        slopes -= slopes.sum(axis=1, keepdims=True) * share
+        across = slopes.swapaxes(1, 2)
+        square = across @ slopes
+        calm = 0.02 * np.trace(square, axis1=1, axis2=2) / 6 + 1e-9
+        square += calm[:, None, None] * np.eye(6)
+        step = np.linalg.solve(square, across @ (target - here)[:, :, None])
+        place = place + np.clip(step, -2, 2).reshape(-1, 2, 3)  # 2 pixels, lest it run away
+    return best_place

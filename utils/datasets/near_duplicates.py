@@ -1,0 +1,203 @@
+"""Which pictures show the same photograph? Groups that must not cross a split.
+
+Three kinds of evidence join two pictures: identical files, difference hashes that hardly differ,
+and the same pixels once one picture is mirrored, shifted, scaled or turned
+(`utils.datasets.copies`).
+"""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import imagehash
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from utils.datasets.copies import SIDE, candidates, flat, similarity, threshold
+from utils.datasets.progress import progress_bar
+from utils.datasets.table import FaceSet
+from utils.files import DataError, locked, write_aside
+from utils.paths import cache_dir
+
+HASH_SIDE = 16  # 16 x 16 comparisons: a 256-bit difference hash
+DISTANCE = 10  # differing bits up to which two pictures count as near-duplicates
+RULE = "near-duplicates-2"  # change when the groups would change: old caches are left alone
+
+
+def _fingerprint(faces: FaceSet, image: str) -> tuple[str, bytes | None, bytes | None, str | None]:
+    """Content digest, packed perceptual hash, grey thumbnail and error of one picture."""
+    try:
+        content, picture = faces.source_bytes(image), faces.read(image)
+    except DataError as error:
+        return "", None, None, str(error)
+    bits = imagehash.dhash(picture, hash_size=HASH_SIDE).hash
+    grey = picture.convert("L").resize((SIDE, SIDE), Image.Resampling.HAMMING)
+    digest = hashlib.sha256(content).hexdigest()
+    return digest, np.packbits(bits.ravel()).tobytes(), grey.tobytes(), None
+
+
+def _cache(faces: FaceSet, kind: str, *more):
+    """File of a cache; its name follows from names and stamps: an overwritten picture is new."""
+    digest = hashlib.sha256("\n".join([RULE, str(faces.root), *map(str, more)]).encode())
+    for image in faces.table["image"]:
+        digest.update(f"\n{image}\t{faces.stamp(image)}".encode())
+    return cache_dir() / f"{kind}-{faces.name}-{digest.hexdigest()[:16]}.parquet"
+
+
+def fingerprints(faces: FaceSet, progress: bool = True) -> pd.DataFrame:
+    """Digest, perceptual hash and grey thumbnail of every picture, kept in the cache.
+
+    Returns
+    -------
+    DataFrame
+        ``image``, ``digest`` (SHA-256 of the file), ``hash`` (32 bytes, or None), ``grey``
+        (49 x 49 bytes, or None) and ``error`` (why a picture cannot be read, or None).
+    """
+    path = _cache(faces, "fingerprints")
+    with locked(path):
+        if not path.is_file():
+            table = _read_all(faces, progress)
+            with write_aside(path) as aside:
+                table.to_parquet(aside)
+    return pd.read_parquet(path)
+
+
+def _read_all(faces: FaceSet, progress: bool) -> pd.DataFrame:
+    names = faces.table["image"].tolist()
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        found = pool.map(lambda name: _fingerprint(faces, name), names)
+        title = f"hash {faces.name}"
+        rows = list(progress_bar(found, total=len(names), desc=title, unit="face", show=progress))
+    table = pd.DataFrame(rows, columns=["digest", "hash", "grey", "error"], dtype=object)
+    return table.assign(image=names)[["image", "digest", "hash", "grey", "error"]]
+
+
+def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
+    """Pairs of rows whose hashes differ in at most `distance` bits.
+
+    Parameters
+    ----------
+    hashes : uint8 array [n, bytes]
+        Packed hashes.
+    distance : int
+        Largest number of differing bits.
+
+    Returns
+    -------
+    int array [pairs, 2]
+        Row numbers, first < second.
+
+    Examples
+    --------
+    >>> near_pairs(np.array([[0], [1], [255]], dtype=np.uint8), distance=1).tolist()
+    [[0, 1]]
+    """
+    # As vectors of -1 and +1 the dot product is bits - 2 x distance: one matrix product.
+    signs = np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
+    least = signs.shape[1] - 2 * distance
+    pairs = []
+    for start in range(0, len(signs), 2048):
+        block = signs[start : start + 2048] @ signs[start:].T
+        first, second = np.nonzero(block >= least)
+        keep = second > first
+        pairs.append(np.stack([first[keep], second[keep]], axis=1) + start)
+    return np.concatenate(pairs) if pairs else np.zeros((0, 2), int)
+
+
+def thumbnails(prints: pd.DataFrame) -> np.ndarray:
+    """Grey thumbnails of `fingerprints` as one array: uint8 [n, 49, 49]."""
+    return np.frombuffer(b"".join(prints["grey"]), np.uint8).reshape(-1, SIDE, SIDE)
+
+
+def duplicate_pairs(
+    faces: FaceSet, distance: int = DISTANCE, progress: bool = True
+) -> pd.DataFrame:
+    """Pairs of pictures that are one photograph, and what says so; kept in the cache.
+
+    Pictures that show next to nothing are joined only if their files are identical.
+
+    Parameters
+    ----------
+    faces : FaceSet
+    distance : int
+        Largest Hamming distance of two 256-bit difference hashes that joins by itself.
+
+    Returns
+    -------
+    DataFrame
+        ``image_a`` < ``image_b``, ``evidence`` (``file``, ``hash`` or ``pixels``: the first of
+        them that holds) and ``correlation`` of the pixels.
+    """
+    path = _cache(faces, "duplicates", distance)
+    with locked(path):
+        if not path.is_file():
+            prints = fingerprints(faces, progress)
+            # In the order of the names, so that the order of the rows has no influence.
+            prints = prints[prints["error"].isna()].sort_values("image", ignore_index=True)
+            pairs = _find_pairs(prints, distance, progress)
+            with write_aside(path) as aside:
+                pairs.to_parquet(aside)
+    return pd.read_parquet(path)
+
+
+def _find_pairs(prints: pd.DataFrame, distance: int, progress: bool) -> pd.DataFrame:
+    grey = thumbnails(prints)
+    shown = np.flatnonzero(~flat(grey))
+    hashes = np.stack([np.frombuffer(value, np.uint8) for value in prints["hash"]])
+    found = {"file": _same(prints["digest"]), "hash": shown[near_pairs(hashes[shown], distance)]}
+    likely, mirrored = candidates(grey[shown], progress)
+    score = similarity(grey[shown], likely, mirrored, progress)
+    found["pixels"] = shown[likely[score >= threshold(grey[shown])]]
+    pairs = pd.concat(
+        pd.DataFrame(rows.reshape(-1, 2), columns=["a", "b"]).assign(evidence=kind)
+        for kind, rows in found.items()
+    ).drop_duplicates(["a", "b"], ignore_index=True)
+    pairs["correlation"] = similarity(grey, pairs[["a", "b"]].to_numpy(int))
+    names = prints["image"].to_numpy()
+    a, b = (names[pairs.pop(side).to_numpy(int)] for side in ("a", "b"))
+    pairs.insert(0, "image_a", a)
+    pairs.insert(1, "image_b", b)
+    return pairs.sort_values(["image_a", "image_b"], ignore_index=True)
+
+
+def _same(values: pd.Series) -> np.ndarray:
+    """Pairs of rows: each row of a repeated value with the first one of that value."""
+    first = values.groupby(values).transform(lambda rows: rows.index[0]).to_numpy(int)
+    rows = np.arange(len(values))
+    return np.stack([first, rows], axis=1)[first < rows]
+
+
+def components(names: pd.Series, pairs: pd.DataFrame) -> pd.Series:
+    """Group of each name: the smallest name that pairs (``image_a``, ``image_b``) lead to."""
+    rows = pd.Index(names)
+    ends = [rows.get_indexer(pairs[side]) for side in ("image_a", "image_b")]
+    graph = coo_matrix((np.ones(len(pairs)), ends), shape=(len(rows), len(rows)))
+    labels = connected_components(graph, directed=False)[1]
+    return names.groupby(labels).transform("min")
+
+
+def assign_groups(faces: FaceSet, distance: int = DISTANCE, progress: bool = True) -> FaceSet:
+    """Put pictures of one photograph into one group.
+
+    The group's name is the smallest image name in it, so it does not depend on row order.
+    Unreadable pictures are excluded with their reason.
+
+    Parameters
+    ----------
+    faces : FaceSet
+    distance : int
+        Largest Hamming distance of two 256-bit difference hashes that joins by itself.
+
+    References
+    ----------
+    ``imagehash`` (difference hash).
+    """
+    prints, pairs = fingerprints(faces, progress), duplicate_pairs(faces, distance, progress)
+    bad = prints[prints["error"].notna()]
+    faces = faces.exclude(dict(zip(bad["image"], bad["error"], strict=True)), "readable pictures")
+    table = faces.table.copy()
+    table["group"] = components(table["image"], pairs)
+    return replace(faces, table=table)

@@ -1,0 +1,112 @@
+"""The one place that opens a picture: of any kind, turned upright, or with the reason why not."""
+
+import errno
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from utils.files import DataError
+
+Image.init()
+# Without this list any of Pillow's forty decoders may claim a file, whatever its name says.
+_KINDS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
+FORMATS = tuple(kind for kind in _KINDS if kind in Image.OPEN)
+_BY_ENDING = Image.registered_extensions().items()
+ENDINGS = tuple(sorted(ending for ending, kind in _BY_ENDING if kind in (*FORMATS, "MPO")))
+# Pictures by their ending, which cannot be opened here: listed, never passed over.
+UNREAD = tuple(
+    {".heic", ".heif", ".avif", ".jxl", ".psd", ".raw", ".dng", ".cr2", ".nef", ".arw"}
+    - set(ENDINGS)
+)
+IMAGE_MODES = ("colour", "grey", "colour48", "grey48")
+_ORIENTATION = 0x0112
+_TURN = Image.Transpose
+_TURNS = dict(enumerate((_TURN.FLIP_LEFT_RIGHT, _TURN.ROTATE_180, _TURN.FLIP_TOP_BOTTOM), start=2))
+_TURNS |= {5: _TURN.TRANSPOSE, 6: _TURN.ROTATE_270, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_90}
+
+
+def open_rgb(source: Path | str | bytes, upright: bool = False) -> Image.Image:
+    """Open a picture, a file or its content, as 8-bit RGB, whatever its mode.
+
+    Grey, CMYK, palette and transparent pictures are converted (transparent parts become white);
+    16-bit grey and numbers in 0..1 are scaled to 0..255. With `upright` the pixels are turned as
+    the EXIF orientation says, as photographs need it; one that cannot be read means upright. Data
+    sets are read as they are stored. A DataError says in few words why a file is no picture.
+    """
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        with Image.open(file, formats=FORMATS) as picture:
+            picture.load()
+            turn = _TURNS.get(_orientation(picture)) if upright else None
+            picture = _rgb(picture)
+            return picture if turn is None else picture.transpose(turn)
+    except (DataError, KeyboardInterrupt):
+        raise
+    except FileNotFoundError:
+        raise DataError("file is missing") from None
+    except UnidentifiedImageError:
+        raise DataError("not a picture") from None
+    except Image.DecompressionBombError:
+        raise DataError("picture has too many pixels") from None
+    except Exception as error:  # decoders raise many kinds; one bad picture must not end a run
+        locked = getattr(error, "errno", None) in (errno.EACCES, errno.EISDIR, errno.EIO)
+        kind = "file cannot be opened" if locked else "broken picture"
+        raise DataError(f"{kind}: {' '.join(str(error).split())[:80]}") from None
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 where there is none that can be read."""
+    try:
+        value = picture.getexif().get(_ORIENTATION, 1)
+        value = value[0] if isinstance(value, tuple | list) else value
+        if isinstance(value, bytes):  # one number, or a digit
+            value = value[0] if len(value) == 1 and value[0] < 9 else value.decode()
+        return int(float(str(value).strip("\0 ")))
+    except Exception:  # any field may be damaged, in ways that Pillow does not foresee
+        return 1
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        picture = _eight_bits(picture)
+    elif picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits, or of real numbers, as 8 bits by the range of its values."""
+    values = np.asarray(picture, dtype=np.float64)
+    low, high = values.min(), values.max()
+    if not (np.isfinite(values).all() and 0 <= low and high <= 65535):
+        raise DataError(
+            f"pixels run from {low:g} to {high:g}; expected 0 to 1, 0 to 255 or 0 to 65535"
+        )
+    if picture.mode == "F" and high <= 1:
+        values = values * 255
+    elif picture.mode.startswith("I;16") or high > 255:
+        values = values / 257
+    return Image.fromarray(np.rint(values).clip(0, 255).astype(np.uint8))
+
+
+def check_mode(image_mode: str) -> None:
+    """Raise a ValueError for an unknown image mode."""
+    if image_mode not in IMAGE_MODES:
+        raise ValueError(f"image mode {image_mode!r} is unknown; expected one of {IMAGE_MODES}")
+
+
+def in_mode(picture: Image.Image, image_mode: str) -> Image.Image:
+    """Take colour (``grey``: three equal channels) or detail (``48``: 48 x 48 pixels) from an RGB.
+
+    Examples
+    --------
+    >>> in_mode(Image.new("RGB", (200, 200), "red"), "grey48").getpixel((0, 0))
+    (76, 76, 76)
+    """
+    check_mode(image_mode)
+    if image_mode.startswith("grey"):
+        picture = picture.convert("L").convert("RGB")
+    return picture.resize((48, 48), Image.Resampling.BILINEAR) if "48" in image_mode else picture

@@ -1,0 +1,180 @@
+"""What do we know about each face? One table for every source."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+from PIL import Image
+
+from utils.datasets.pictures import open_rgb
+from utils.files import DataError
+from utils.vocabulary import ETHNICITIES, FACE_COLUMNS, GENDERS, SPLITS
+
+_SCHEMA = pa.DataFrameSchema(
+    {
+        "image": pa.Column(str, unique=True),
+        "age": pa.Column(float, pa.Check.in_range(0, 125), nullable=True),
+        "gender": pa.Column(object, pa.Check.isin(GENDERS), nullable=True),
+        "ethnicity": pa.Column(object, pa.Check.isin(ETHNICITIES), nullable=True),
+        "source": pa.Column(str),
+        "group": pa.Column(str),
+        "split": pa.Column(str, pa.Check.isin(SPLITS)),
+    },
+    strict=False,
+)
+
+
+def need_columns(there, expected, where) -> None:
+    """Raise a DataError that names the columns of `expected` that are not `there`."""
+    missing = [name for name in expected if name not in there]
+    if missing:
+        raise DataError(
+            f"{where} lacks the columns {missing}; it has {list(there)[:10]}; "
+            f"expected {list(expected)}"
+        )
+
+
+def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Some columns of a CSV as text, empty cells as ''."""
+    try:
+        table = pd.read_csv(path, dtype=str).fillna("")
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        raise DataError(f"{path} cannot be read ({str(error)[:80]}); get it again") from None
+    need_columns(table.columns, columns, path)
+    return table[columns]
+
+
+def check(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a FaceTable with its types, or raise one DataError that names column and value.
+
+    One row a face: ``image`` (identifier, unique), ``age`` (years or NaN), ``gender`` (male,
+    female or missing), ``ethnicity`` (one of five or missing), ``source``, ``group`` (faces that
+    must not be separated) and ``split``. More columns are allowed.
+    """
+    need_columns(table.columns, FACE_COLUMNS, "the face table")
+    table = table.reset_index(drop=True).astype({"age": float})
+    for name in ("gender", "ethnicity"):
+        # Plain objects with None: the same in memory, in parquet and in tests.
+        table[name] = table[name].astype(object).where(table[name].notna(), None)
+    try:
+        return _SCHEMA.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        first = errors.failure_cases.iloc[0]
+        raise DataError(
+            f"face table: column {first['column']!r} holds {first['failure_case']!r} "
+            f"(row {first['index']}), which fails {first['check']}; "
+            f"{len(errors.failure_cases)} such values in all; correct the source or its loader"
+        ) from None
+
+
+@dataclass
+class FaceSet:
+    """A face table with the means to open its images.
+
+    Attributes
+    ----------
+    name : str
+    table : DataFrame
+        The FaceTable, index 0..n-1.
+    read : callable
+        Opens an image by its identifier and returns an RGB ``PIL.Image``; by default the file.
+    root : Path or None
+        Where the images lie; None if they are drawn or held in a table.
+    exclusions, steps : DataFrame, or rows of one
+        ``image`` and ``reason`` of every dropped row; ``step`` and ``faces`` after each cleaning.
+    terms : str
+        One line on licence and use.
+    paths : dict or None
+        File of each image; None: the file of that name below `root`, if there is one.
+    version : str
+        Of pictures without a file: changes when they may look different. Where it is empty, the
+        content of such pictures is compared whenever a cache is asked.
+    grouped : bool
+        Whether ``group`` is known already, so that near-duplicates need not be looked for.
+    """
+
+    name: str
+    table: pd.DataFrame
+    read: Callable[[str], Image.Image] | None = None
+    root: Path | None = None
+    exclusions: pd.DataFrame = field(default_factory=list)
+    steps: pd.DataFrame = field(default_factory=list)
+    terms: str = ""
+    paths: dict[str, Path] | None = None
+    version: str = ""
+    grouped: bool = False
+
+    def __post_init__(self):
+        """Check the table at the door."""
+        self.exclusions = pd.DataFrame(self.exclusions, columns=["image", "reason"], dtype=object)
+        self.steps = pd.DataFrame(self.steps, columns=["step", "faces"])
+        if len(self.table) == 0:
+            raise DataError(
+                f"{self.name}: no usable face is left (excluded: {len(self.exclusions)}); "
+                f"first reasons: {self.exclusions['reason'].head(3).tolist()}; "
+                "see data/README.md for what the folder must hold"
+            )
+        self.table = check(self.table)
+        if self.read is None:
+            paths, root = self.paths, self.root
+            self.read = lambda image: open_rgb(paths[image] if paths else Path(root) / image)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def path(self, image: str) -> Path | None:
+        """File of an image, or None if it has none."""
+        if self.paths is not None:
+            return self.paths.get(image)
+        path = None if self.root is None else Path(self.root) / image
+        return path if path is not None and path.is_file() else None
+
+    def stamp(self, image: str) -> str:
+        """What changes when the picture of an identifier changes; part of each cache's key.
+
+        Size and time of its file; without a file `version`, or a digest of its content.
+        """
+        path = self.path(image)
+        try:
+            if path is not None:
+                state = path.stat()
+                return f"{state.st_size} {state.st_mtime_ns} {self.version}"
+            return self.version or hashlib.sha256(self.read(image).tobytes()).hexdigest()
+        except (OSError, DataError) as error:
+            return str(error)
+
+    def source_bytes(self, image: str) -> bytes:
+        """Bytes of an image's file, to find identical ones; without a file, name and `stamp`."""
+        path = self.path(image)
+        if path is None:
+            return f"{image} {self.stamp(image)}".encode()
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise DataError("file is missing") from None
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror or error}") from None
+
+    def subset(self, mask) -> "FaceSet":
+        """Return the faces where `mask` is true."""
+        return replace(self, table=self.table[np.asarray(mask)].reset_index(drop=True))
+
+    def exclude(self, reasons: dict[str, str], step: str) -> "FaceSet":
+        """Drop images, from identifier to reason; `step` names the cleaning step in ``steps``."""
+        kept = self.table[~self.table["image"].isin(reasons.keys())].reset_index(drop=True)
+        dropped = [*self.exclusions.itertuples(index=False, name=None), *reasons.items()]
+        steps = [*self.steps.itertuples(index=False, name=None), (step, len(kept))]
+        return replace(self, table=kept, exclusions=dropped, steps=steps)
+
+
+def new_table(images, *, source: str, age=None, gender=None, ethnicity=None) -> pd.DataFrame:
+    """A FaceTable in which every face is its own group, all in ``train`` until they are split."""
+    table = pd.DataFrame({"image": list(images)}, dtype=object)
+    table["age"] = np.nan if age is None else age
+    return table.assign(
+        gender=gender, ethnicity=ethnicity, source=source, group=table["image"], split="train"
+    )

@@ -1,0 +1,497 @@
+"""What is trained, with which parameters: one checked configuration a run, one file a study.
+
+`RunConfig` holds every choice of one training. A profile (``profiles/<name>.yaml``) holds every
+number of one study; `steps` turns it into executed notebooks: 01 for each data set, 02, 03 or 04
+for each training, then 05 and 06. Needs no Keras: listing a study must not wait for it.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+import yaml
+
+from utils.paths import ROOT
+from utils.vocabulary import OWN_NETWORKS, OWN_TASKS, TASKS, modern, run_label
+
+FOLDER = ROOT / "profiles"
+CACHED = ("linear_probe", "partial")  # protocols whose frozen part is computed once
+NOTEBOOKS = {"scratch": "03_scratch_cnn", "regress": "04_wiki_age_regressor"}
+_FIXED = ("model", "protocol", "tasks", "weights")  # by the networks of notebooks 03 and 04
+# Parameters of their own in a training notebook; all others travel in `options`.
+_DECLARED = (
+    *("dataset", *_FIXED, "input_size", "epochs", "batch_size", "learning_rate", "seed"),
+    *("split", "limit", "precision", "profile"),
+)
+# What a run's name says, where it is unusual.
+_NAME_PARTS = {
+    "split": ("group", "{}_split"),
+    "split_seed": (129, "split{}"),
+    "weights": ("imagenet", "{}_weights"),
+    "tasks": (list(TASKS), "{}"),
+    "image_mode": ("colour", "{}"),
+    "age_loss": ("distribution", "{}"),
+    "head_width": (0, "wide{}"),
+    "learning_rate": (0.0, "rate{:g}"),
+    "augment": (True, "plain"),
+    "cache_features": (True, "uncached"),
+    "flip_tta": (True, "no_flip"),
+    "start_from": ("", "continued"),
+    "limit": (0, "n{}"),
+}
+
+
+class Checked(pydantic.BaseModel):
+    """A pydantic model whose first fault becomes a ValueError of one line."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    def __init__(self, **values):
+        try:
+            super().__init__(**values)
+        except pydantic.ValidationError as error:
+            raise ValueError(_one_line(error, type(self))) from None
+
+
+def _one_line(error: pydantic.ValidationError, kind: type) -> str:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(kind.model_fields)
+        return f"unknown parameter {place!r} ({first['input']!r}); expected some of {known}"
+    if first["type"] == "missing":
+        return f"the parameter {place!r} is missing"
+    text = first["msg"].removeprefix("Value error, ")
+    return f"{place}={first['input']!r}: {text}" if place else text
+
+
+class RunConfig(Checked):
+    """Parameters of one training run.
+
+    Attributes
+    ----------
+    dataset : str
+        Name of a loader.
+    model : str
+        A backbone; `scratch` and `regress` set their own network.
+    protocol : {"linear_probe", "partial", "finetune", "scratch", "regress"}
+        What is trained: heads on a frozen backbone, its last layers too, everything, or one of
+        the second study's networks.
+    tasks : list of str
+        One head each; fixed for `scratch` and `regress`.
+    input_size, epochs : int
+        Pixels a side; passes over the training faces (0 only with `start_from`).
+    batch_size : int
+        0: 64 on a GPU, 32 on a CPU.
+    learning_rate : float
+        Peak rate; 0: that of protocol and backbone.
+    seed : int
+        Of weights, order and dropout. The split has a seed of its own.
+    split, split_seed : {"group", "random"}, int
+        ``random`` lets near-duplicates cross it, to measure leakage.
+    limit : int
+        Number of faces, 0 for all.
+    weights : {"imagenet", "shipped", "none"}
+        Start of the backbone; ``shipped``: the network in ``data/models``, trained on faces.
+    precision : {"auto", "float32", "mixed_bfloat16"}
+    augment : bool
+        Random flip, shift, zoom, rotation and light.
+    cache_features : bool
+        In `linear_probe` and `partial`: compute the frozen part once, for each face and its
+        mirror image. Fast, but of the augmentation only the flip is left.
+    phases : list of dict
+        Step decay (`utils.training.schedules.StepDecay`) instead of warm-up and cosine.
+    dataset_options : dict
+        Passed to the loader.
+    age_loss : {"distribution", "class", "ordinal", "regression"}
+    image_mode : {"colour", "grey", "colour48", "grey48"}
+        What is left of each picture: without its colour, or shrunk to 48 pixels first.
+    flip_tta : bool
+        Average each prediction over picture and mirror image (test-time augmentation).
+    head_width : int
+        Outputs of each softmax at least, as a 1000-way ImageNet head has; 0: one a class.
+    start_from : str
+        Run folder whose network, also of another input size, the training goes on from.
+    profile, study : str
+        Who asked for the run; ``ablation``: left out of the main comparison.
+
+    Raises
+    ------
+    ValueError
+        One line: the parameter, what was seen and what was expected.
+
+    Examples
+    --------
+    >>> RunConfig(protocol="head").protocol  # names of earlier versions still work
+    'linear_probe'
+    >>> RunConfig(epochs="ten")
+    Traceback (most recent call last):
+    ValueError: epochs='ten': Input should be a valid integer
+    """
+
+    dataset: str = "synthetic"
+    model: str = "mobilenetv2"
+    protocol: Literal["linear_probe", "partial", "finetune", "scratch", "regress"] = "finetune"
+    tasks: list[Literal["age", "age_bin", "gender", "ethnicity"]] = pydantic.Field(
+        list(TASKS), min_length=1
+    )
+    input_size: int = pydantic.Field(96, ge=32)
+    epochs: int = pydantic.Field(10, ge=0)
+    batch_size: int = pydantic.Field(0, ge=0)
+    learning_rate: float = pydantic.Field(0.0, ge=0)
+    seed: int = 129
+    split: Literal["group", "random"] = "group"
+    split_seed: int = 129
+    limit: int = pydantic.Field(0, ge=0)
+    weights: Literal["imagenet", "shipped", "none"] = "imagenet"
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    augment: bool = True
+    cache_features: bool = True
+    phases: list[dict] = []
+    dataset_options: dict = {}
+    age_loss: Literal["distribution", "class", "ordinal", "regression"] = "distribution"
+    image_mode: Literal["colour", "grey", "colour48", "grey48"] = "colour"
+    flip_tta: bool = True
+    head_width: int = pydantic.Field(0, ge=0)
+    start_from: str = ""
+    profile: str = ""
+    study: Literal["", "ablation"] = ""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, values):
+        return modern(values)
+
+    @pydantic.model_validator(mode="after")
+    def _settle(self):
+        if self.protocol in OWN_NETWORKS:
+            if self.age_loss != "distribution" or self.head_width:
+                raise ValueError(
+                    f"age_loss={self.age_loss!r}, head_width={self.head_width}: protocol "
+                    f"{self.protocol} has fixed heads; choose a backbone's protocol"
+                )
+            self.model, self.weights = OWN_NETWORKS[self.protocol], "none"
+            self.tasks = list(OWN_TASKS[self.protocol])
+        self.tasks = [task for task in TASKS if task in self.tasks]  # one order for all runs
+        keys = {"epochs", "rate", "factor", "every"}
+        for phase in self.phases:
+            if set(phase) != keys:
+                raise ValueError(f"phase {phase} of phases: expected a dict with {sorted(keys)}")
+        if self.phases:
+            self.epochs = sum(phase["epochs"] for phase in self.phases)
+        if not self.epochs and not self.start_from:
+            raise ValueError("epochs=0: expected at least 1, or a run in start_from to score")
+        if any(getattr(self, name) != usual for name, usual in PLAIN.items()):
+            self.study = "ablation"
+        return self
+
+    @property
+    def cached(self) -> bool:
+        """Whether training reads cached features instead of pictures."""
+        return self.protocol in CACHED and self.cache_features
+
+    @property
+    def augmentation(self) -> str:
+        """What training really changes in its pictures: ``full``, ``flip`` or ``none``."""
+        return "flip" if self.cached else "full" if self.augment else "none"
+
+    @property
+    def label(self) -> str:
+        """Name for readers."""
+        return run_label(self.model_dump())
+
+    @property
+    def run(self) -> str:
+        """Name of the run folder: for people; programs look runs up by ``config.json``."""
+        parts = [self.dataset, self.model, self.protocol, str(self.input_size), f"seed{self.seed}"]
+        for name, (usual, text) in _NAME_PARTS.items():
+            value = getattr(self, name)
+            if value != usual and not (self.protocol in OWN_NETWORKS and name in _FIXED):
+                parts.append(text.format("+".join(value) if isinstance(value, list) else value))
+        return "-".join(parts)
+
+
+# What these settings are in a run of the main comparison; another value makes an ablation.
+PLAIN = {
+    "age_loss": "distribution",
+    "image_mode": "colour",
+    "flip_tta": True,
+    "augment": True,
+    "head_width": 0,
+    "start_from": "",
+}
+
+
+# Settings that say who asked or how fast, not what is computed.
+SILENT = ("profile", "study")
+
+
+def differences(wanted: RunConfig, stored: dict) -> dict[str, tuple]:
+    """In which settings a stored run is not what is wanted.
+
+    Parameters
+    ----------
+    wanted : RunConfig
+        Values that stand for a default (``auto``, a batch size or rate of 0) are free.
+    stored : dict
+        Content of a ``config.json``, also of an earlier version.
+
+    Returns
+    -------
+    dict from parameter to (wanted, stored)
+        Empty if the stored run answers.
+    """
+    fields = RunConfig.model_fields
+    seen = RunConfig(**{k: v for k, v in modern(stored).items() if k in fields})
+    free = {"precision": "auto", "batch_size": 0, "learning_rate": 0.0}
+    return {
+        name: (getattr(wanted, name), getattr(seen, name))
+        for name in fields
+        if name not in SILENT
+        and getattr(wanted, name) != getattr(seen, name)
+        and not (name in free and getattr(wanted, name) == free[name])
+    }
+
+
+# ---------------------------------------------------------------- profiles
+
+
+class Training(Checked):
+    """Some trainings that differ in backbone, seed or task alone."""
+
+    settings: dict  # of `RunConfig`, on top of those of the profile
+    backbones: list[str] = []  # one training each; empty: the one in `settings`
+    overrides: dict[str, dict] = {}  # settings of one backbone
+    seeds: list[int] = []  # instead of the profile's
+    one_run_per_task: bool = False
+    minutes: float = 0.0  # expected on one core of two; 0: unknown
+
+
+class Variant(Checked):
+    """One run of an ablation: what a reader sees, and what it changes."""
+
+    label: str
+    settings: dict = {}
+    minutes: float = 0.0
+
+
+class Ablation(Checked):
+    """Variants that differ in one thing; the first is the reference."""
+
+    name: str
+    question: str
+    settings: dict = {}
+    variants: list[Variant] = pydantic.Field(min_length=2)
+
+
+class Gallery(Checked):
+    """Class activation maps of the runs of one protocol; `n` faces enter the mean maps."""
+
+    protocol: Literal["linear_probe", "partial", "finetune"]
+    n: int = pydantic.Field(ge=1)
+    tasks: list[str] = []
+
+
+class Profile(Checked):
+    """Every number of one study; ``profiles/smoke.yaml`` explains each."""
+
+    name: str
+    purpose: str
+    runtime: str
+    settings: dict = {}  # of `RunConfig`, for all trainings of the profile
+    seeds: list[int] = pydantic.Field([129], min_length=1)
+    parallel: int = pydantic.Field(1, ge=1)  # steps at a time
+    eda: list[str] = []  # data sets for notebook 01
+    trainings: list[Training] = []
+    gallery: Gallery | None = None
+    ablations: list[Ablation] = []
+    ensemble: list[str] = []  # backbones whose mean prediction is a row of the report
+    report: bool = True  # whether the study ends in galleries and a report of its own
+
+    @pydantic.model_validator(mode="after")
+    def _check(self):
+        names = [one.name for one in self.ablations]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two ablations share a name; saw {names}")
+        for one in self.ablations:
+            if len({config.run for _, config in variants(self, one)}) < len(one.variants):
+                raise ValueError(f"ablation {one.name}: expected a run of its own a variant")
+        trained = {config.protocol for config in configs(self)}  # a wrong setting is found now
+        if self.gallery and self.gallery.protocol not in trained:
+            raise ValueError(f"gallery: no training has protocol {self.gallery.protocol!r}")
+        return self
+
+
+class Step(Checked):
+    """One notebook to execute."""
+
+    name: str  # file name of the executed notebook, without ending
+    notebook: str  # in ``notebooks/``, without ending
+    label: str  # what a reader sees
+    parameters: dict
+    config: RunConfig | None = None  # of a training step
+    minutes: float = 0.0  # that a training takes, roughly; 0: unknown
+
+
+def names() -> list[str]:
+    """Names of the profiles that exist."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_profile(name: str | Path) -> Profile:
+    """Read and check a profile.
+
+    Parameters
+    ----------
+    name : str or Path
+        Name of a file in ``profiles/``, or a path to a YAML file.
+
+    Raises
+    ------
+    ValueError
+        If the profile is unknown, or a key is missing, unknown or of the wrong type or value.
+
+    Examples
+    --------
+    >>> load_profile("smoke").settings["dataset"]
+    'synthetic'
+    """
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.exists():
+        raise ValueError(f"profile {str(name)!r} is unknown; expected one of {names()}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name}: expected keys and values, saw {type(content).__name__}")
+    try:
+        return Profile(**content)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+
+
+def configs(profile: Profile, only: tuple[str, ...] = (), seeds: tuple[int, ...] = ()):
+    """Configurations of all trainings of a profile, ablations included, each once.
+
+    Parameters
+    ----------
+    profile : Profile
+    only : tuple of str
+        Instead of the listed backbones; other trainings of other backbones are left out, but for
+        networks from scratch.
+    seeds : tuple of int
+        Instead of all seeds of the profile; an ablation takes the first.
+
+    Returns
+    -------
+    list of RunConfig
+        In the order of the profile, cheaper ones first where it says what they take; those that
+        go on from another run come last.
+    """
+    return [config for config, _ in _planned(profile, only, seeds)]
+
+
+def _planned(profile, only, seeds) -> list[tuple[RunConfig, float]]:
+    """The configurations with the minutes that each takes."""
+    found: dict[str, tuple[RunConfig, float]] = {}
+    for training in profile.trainings:
+        for seed in seeds or training.seeds or profile.seeds:
+            for config in _of_training(profile, training, seed, only):
+                found.setdefault(config.run, (config, training.minutes))
+    if seeds:
+        profile = profile.model_copy(update={"seeds": list(seeds)})
+    for ablation in profile.ablations:
+        made = variants(profile, ablation)
+        for variant, (_, config) in zip(ablation.variants, made, strict=True):
+            if not only or config.model in only:
+                found.setdefault(config.run, (config, variant.minutes))
+    return sorted(found.values(), key=lambda one: (bool(one[0].start_from), one[1]))
+
+
+def _of_training(profile: Profile, training: Training, seed: int, only=()) -> list[RunConfig]:
+    made = []
+    for backbone in (only or training.backbones) if training.backbones else [None]:
+        settings = {**modern(profile.settings), **modern(training.settings)}
+        settings |= {"model": backbone} if backbone else {}
+        settings |= modern(training.overrides.get(backbone, {}))
+        settings |= {"seed": seed, "profile": profile.name}
+        tasks = settings.get("tasks", list(TASKS))
+        sets = [[task] for task in tasks] if training.one_run_per_task else [tasks]
+        made += [RunConfig(**settings | {"tasks": some}) for some in sets]
+    return [one for one in made if not only or one.model in only or one.protocol in OWN_NETWORKS]
+
+
+def variants(profile: Profile, ablation: Ablation) -> list[tuple[str, RunConfig]]:
+    """Label and configuration of each variant of an ablation, the reference first."""
+    shared = {**modern(profile.settings), **modern(ablation.settings)}
+    shared |= {"profile": profile.name, "seed": shared.get("seed", profile.seeds[0])}
+    made = []
+    for variant in ablation.variants:
+        settings = shared | modern(variant.settings)
+        odd = settings.get("weights") == "none" or set(settings.get("tasks", TASKS)) < set(TASKS)
+        if odd:  # no candidate of the main comparison
+            settings["study"] = "ablation"
+        made.append((variant.label, RunConfig(**settings)))
+    return made
+
+
+def steps(profile: Profile, only: tuple[str, ...] = (), seeds: tuple[int, ...] = ()) -> list[Step]:
+    """The notebooks of a study, in order; `only` and `seeds` as in `configs`.
+
+    Examples
+    --------
+    >>> [step.notebook for step in steps(load_profile("smoke"), ("mobilenetv2",))][:2]
+    ['01_dataset_eda', '02_finetune_backbone']
+    """
+    limit, seed = profile.settings.get("limit", 0), (*seeds, *profile.seeds)[0]
+    shared = {"limit": limit, "seed": seed, "profile": profile.name}
+    made = [
+        _step("01_dataset_eda", f"a look at {name}", {"dataset": name, **shared}, f"-{name}")
+        for name in profile.eda
+    ]
+    planned = _planned(profile, only, seeds)
+    made += [_training_step(config, minutes) for config, minutes in planned]
+    gallery = profile.gallery
+    explained = [
+        config
+        for config, _ in planned
+        if gallery and config.protocol == gallery.protocol and config.seed == seed
+    ]
+    if explained:
+        own = {"runs": [config.run for config in explained], "dataset": explained[0].dataset}
+        own["tasks"] = list(gallery.tasks or profile.settings.get("tasks", TASKS))
+        own["n"] = gallery.n
+        made.append(_step("05_gradcam_gallery", "class activation maps", own | shared))
+    if profile.report:
+        own = {"study_dir": f"reports/{profile.name}/study", "profile": profile.name}
+        made.append(_step("06_comparison_report", "the report", own))
+    return made
+
+
+def _step(notebook: str, label: str, parameters: dict, name: str = "") -> Step:
+    return Step(name=notebook + name, notebook=notebook, label=label, parameters=parameters)
+
+
+def _training_step(config: RunConfig, minutes: float) -> Step:
+    """A training as parameters of its notebook; what is usual is left to the notebook."""
+    notebook = NOTEBOOKS.get(config.protocol, "02_finetune_backbone")
+    left_out = _FIXED if config.protocol in OWN_NETWORKS else ()
+    values = {k: v for k, v in config.model_dump().items() if k not in left_out}
+    parameters = {name: values[name] for name in _DECLARED if name in values}
+    if "model" in parameters:
+        parameters["backbone"] = parameters.pop("model")
+    usual = RunConfig.model_fields
+    parameters["options"] = {
+        name: value
+        for name, value in values.items()
+        if name not in _DECLARED and value != usual[name].default
+    }
+    return Step(
+        name=f"{notebook[:2]}_{config.run}",
+        notebook=notebook,
+        label=f"{config.label}, seed {config.seed}",
+        parameters=parameters,
+        config=config,
+        minutes=minutes,
+    )

@@ -1,0 +1,296 @@
+"""Run folders and study folders: write, read, and look up by what their files say.
+
+A run folder holds ``config.json`` (all parameters), ``history.csv`` (one row an epoch),
+``predictions.parquet`` (one row a face), ``cost.json``, ``environment.json``, ``model.keras`` and,
+written last, ``metrics.json``: a run is complete when that file exists. A study folder holds what a
+report needs of many runs, and no face.
+"""
+
+import hashlib
+import shutil
+import sys
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from utils.files import DataError, hold_lock, read_json, write_aside, write_json
+from utils.paths import ROOT, runs_dir, splits_dir
+from utils.plan import RunConfig, differences
+from utils.vocabulary import modern, run_label
+
+RESULT_COLUMNS = "run dataset model protocol task metric split value n seed ci_low ci_high".split()
+_LOOKED_UP = ("dataset", "model", "seed")  # before all others are compared
+
+
+def code_digest() -> str:
+    """A digest of the code that decides what a run computes."""
+    digest = hashlib.sha256()
+    for room in ("datasets", "backbones", "training"):
+        for path in sorted((ROOT / "utils" / room).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a run has finished."""
+    return (Path(folder) / "metrics.json").is_file()
+
+
+def _read(path: Path, *needed: str) -> dict:
+    """Content of a JSON file of a run; ValueError, naming it, if it is missing or damaged."""
+    again = f"; delete the folder {path.parent.name} and train again"
+    if not path.is_file():
+        raise DataError(f"{path} is missing{again}")
+    try:
+        content = read_json(path)
+    except UnicodeDecodeError:
+        content = "no text"
+    if not isinstance(content, dict) or not set(needed) <= set(content):
+        parts = f"keys and values with {', '.join(needed)}" if needed else "keys and values"
+        raise DataError(f"{path}: expected {parts}, saw {str(content)[:40]!r}{again}")
+    return content
+
+
+def read_config(folder: Path) -> dict:
+    """Configuration of a run or a published run, under today's names.
+
+    A ``config.json`` that is missing or damaged is a ValueError that names it.
+    """
+    return modern(_read(Path(folder) / "config.json"))
+
+
+def find_runs(root: Path | None = None, **wanted) -> list[Path]:
+    """Folders of the complete runs whose configuration has the wanted values.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Folder of run folders; by default ``data/runs``.
+    **wanted
+        Such as ``dataset="utkface", protocol="finetune"``.
+    """
+    found = []
+    for folder in sorted(Path(root or runs_dir()).glob("*/")):
+        if not is_complete(folder):
+            continue
+        try:
+            config = read_config(folder)
+        except ValueError as error:  # one broken run does not hide the others
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        if all(config.get(key) == value for key, value in wanted.items()):
+            found.append(folder)
+    return found
+
+
+def finished(config: RunConfig) -> Path | None:
+    """Folder of a finished run with these settings, whatever its name; else None."""
+    for folder in find_runs(**{name: getattr(config, name) for name in _LOOKED_UP}):
+        if not differences(config, read_config(folder)):
+            return folder
+    return None
+
+
+def folder_of(config: RunConfig) -> Path:
+    """Folder of the run with these settings: an existing one, whatever its name, or a new one."""
+    named = runs_dir() / config.run
+    return named if (named / "config.json").is_file() else finished(config) or named
+
+
+def begin(config: RunConfig, data_digest: str, force: bool = False, **facts) -> Path:
+    """Open the run folder of a configuration: new, to go on with, or finished.
+
+    The folder stays locked until the process ends: a second process that asks for the same run
+    waits, and then finds it finished.
+
+    Parameters
+    ----------
+    config : RunConfig
+        With batch size and precision settled (`utils.training.machine.settle`).
+    data_digest : str
+        Of faces, labels and split (`utils.datasets.Prepared.digest`).
+    force : bool
+        Start anew even if the run exists.
+    **facts
+        Written into ``config.json`` beside the parameters, such as ``n_train``.
+
+    Raises
+    ------
+    ValueError
+        If a run of that name has other settings or other data, or was begun by other code.
+    """
+    folder = folder_of(config)
+    hold_lock(folder)
+    if force or not (folder / "config.json").is_file():  # without it, nobody knows what it was
+        shutil.rmtree(folder, ignore_errors=True)
+    digests = {"data_fingerprint": data_digest, "code_fingerprint": code_digest()}
+    if (folder / "config.json").is_file():
+        _check_same(config, folder, digests)
+        return folder
+    content = {"run": folder.name, "label": config.label} | config.model_dump()
+    write_json(folder / "config.json", content | facts | digests)
+    return folder
+
+
+def _check_same(config: RunConfig, folder: Path, digests: dict) -> None:
+    """One line that says what differs, if a folder does not hold what is wanted."""
+    stored = read_config(folder)
+    other = differences(config, stored)
+    told = [f"{name}: {old!r} there, {new!r} wanted" for name, (new, old) in other.items()]
+    if stored.get("data_fingerprint") != digests["data_fingerprint"]:
+        told.append("its faces, labels or split were others")
+    # Finished runs stand, whatever came later; half a training must not mix two codes.
+    if not is_complete(folder) and stored.get("code_fingerprint") != digests["code_fingerprint"]:
+        told.append("it was begun by another version of the code")
+    if told:
+        raise ValueError(
+            f"run {folder.name} exists and is not the same ({'; '.join(told)}); set force to "
+            "replace it, or FACES_WORK_DIR to keep both"
+        )
+
+
+def finish(folder: Path, predictions: pd.DataFrame, rows, cost: dict, machine: dict) -> None:
+    """Write what a training leaves beside its network; ``metrics.json`` last.
+
+    `rows` are those of `utils.evaluation.metrics.evaluate`.
+    """
+    config = read_config(folder)
+    write_predictions(predictions, folder / "predictions.parquet")
+    write_json(folder / "cost.json", cost)
+    write_json(folder / "environment.json", machine)
+    kept = ("dataset", "model", "protocol", "seed")
+    fixed = {"run": folder.name} | {name: config[name] for name in kept}
+    write_json(folder / "metrics.json", {"rows": [fixed | row for row in rows.to_dict("records")]})
+
+
+def load_model(folder: Path):
+    """Load the trained network of a run in float32, flat, ready for Grad-CAM.
+
+    A file that is missing or damaged is a ValueError that names it.
+    """
+    import keras  # here, so that listing a study needs no Keras
+
+    path = Path(folder) / "model.keras"
+    if not path.is_file():
+        raise DataError(f"{path} is missing; train the run again with notebook 02")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        first = str(error).strip().splitlines()[0][:160]
+        raise DataError(f"{path} cannot be read ({first}); train the run again") from None
+
+
+def write_predictions(table: pd.DataFrame, path: Path) -> None:
+    """Write predictions as parquet, whole or not at all.
+
+    Bytes of probabilities are stored by their place in the number, which saves a third.
+    """
+    numbers = [name for name in table if table[name].dtype.kind == "f"]
+    with write_aside(path) as aside:
+        table.to_parquet(
+            aside,
+            index=False,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=[name for name in table if name not in numbers],
+            use_byte_stream_split=numbers,
+        )
+
+
+def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
+    """Copy what a report needs, and no face, from complete run folders into a study folder.
+
+    A run that the study holds already is replaced. Without `keep_train` the predictions of training
+    faces stay behind: no figure shows them, and they are most of a file; the baseline then takes
+    its labels from ``data/splits``. Returns all rows of ``results.csv``.
+    """
+    study = Path(study)
+    path = study / "results.csv"
+    known = [pd.read_csv(path)] if path.is_file() else []
+    for folder in map(Path, folders):
+        rows = pd.DataFrame([modern(row) for row in _read(folder / "metrics.json", "rows")["rows"]])
+        known = [old[old["run"] != folder.name] for old in known] + [rows]
+        for name in ("config.json", "cost.json", "environment.json", "history.csv"):
+            with write_aside(study / "runs" / folder.name / name) as aside:
+                shutil.copyfile(folder / name, aside)
+        table = pd.read_parquet(folder / "predictions.parquet")
+        kept = table if keep_train else table[table["split"] != "train"]
+        write_predictions(kept, study / "predictions" / f"{folder.name}.parquet")
+    results = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=RESULT_COLUMNS)
+    results = results.sort_values(["run", "task", "metric", "split"], ignore_index=True)
+    with write_aside(path) as aside:
+        results.to_csv(aside, index=False, float_format="%.6g")
+    return results
+
+
+@dataclass
+class Study:
+    """What a study folder holds; anything may be missing.
+
+    Attributes
+    ----------
+    results : DataFrame
+        Rows of ``results.csv``.
+    predictions, histories : dict from run to DataFrame
+    configs, costs : dict from run to dict
+        Configurations under today's names.
+    splits : dict from data set to DataFrame with ``image``, ``split`` and ``group``
+    cross_dataset : dict from ``run@dataset`` or ``run@dataset-cropped`` to DataFrame
+    """
+
+    results: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=RESULT_COLUMNS))
+    predictions: dict[str, pd.DataFrame] = field(default_factory=dict)
+    histories: dict[str, pd.DataFrame] = field(default_factory=dict)
+    configs: dict[str, dict] = field(default_factory=dict)
+    costs: dict[str, dict] = field(default_factory=dict)
+    splits: dict[str, pd.DataFrame] = field(default_factory=dict)
+    cross_dataset: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def label(self, run: str) -> str:
+        """Name of a run for readers."""
+        return run_label(self.configs[run]) if run in self.configs else run
+
+    def matching(self, config: RunConfig) -> list[str]:
+        """Names of the runs with the settings of `config`."""
+        wanted = {name: getattr(config, name) for name in _LOOKED_UP}.items()
+        near = {run: told for run, told in self.configs.items() if wanted <= told.items()}
+        return [run for run, told in near.items() if not differences(config, told)]
+
+
+def load_study(folder: Path) -> Study:
+    """Read a study folder; what is missing is left out, not an error."""
+    folder, study = Path(folder), Study()
+    if (folder / "results.csv").is_file():
+        table = pd.read_csv(folder / "results.csv")
+        study.results = table.assign(
+            protocol=[modern({"protocol": value})["protocol"] for value in table["protocol"]]
+        )
+    for path in sorted(folder.glob("predictions/*.parquet")):
+        study.predictions[path.stem] = pd.read_parquet(path)
+    for path in sorted(folder.glob("cross_dataset/*.parquet")):
+        study.cross_dataset[path.stem] = pd.read_parquet(path)
+    for run in sorted(folder.glob("runs/*/")):
+        if (run / "history.csv").is_file():
+            study.histories[run.name] = pd.read_csv(run / "history.csv")
+        if (run / "config.json").is_file():
+            study.configs[run.name] = read_config(run)
+        if (run / "cost.json").is_file():
+            study.costs[run.name] = read_json(run / "cost.json")
+    for name in {config.get("dataset", "") for config in study.configs.values()} - {""}:
+        table = published_split(name)
+        if table is not None:
+            study.splits[name] = table.astype({"age": float}) if "age" in table else table
+    return study
+
+
+def same_faces(dataset: str) -> str:
+    """The data set whose faces, under the same names, another one holds; else itself."""
+    return {"utkface_csv": "utkface"}.get(dataset, dataset)
+
+
+def published_split(dataset: str) -> pd.DataFrame | None:
+    """The split that the project publishes for a data set (``data/splits``), or None."""
+    path = splits_dir() / f"{same_faces(dataset)}.csv"
+    return pd.read_csv(path, dtype=str) if path.is_file() else None

@@ -1,0 +1,84 @@
+"""What the frozen part of a network says of every face: computed once, kept on disk."""
+
+import hashlib
+import math
+
+import keras
+import numpy as np
+
+from utils.datasets.archives import check_room
+from utils.datasets.progress import progress_bar
+from utils.files import locked, read_json, release_pages, write_json
+from utils.paths import cache_dir
+
+CHUNK = 1024  # faces between two marks from which an interrupted extraction goes on
+
+
+def cached_features(
+    lower: keras.Model,
+    images: np.ndarray,
+    pictures: str,
+    batch_size: int = 64,
+    progress: bool = True,
+    flip: bool = True,
+) -> np.ndarray:
+    """Output of the frozen lower part for each picture and its mirror image.
+
+    Parameters
+    ----------
+    lower : keras.Model
+        First part of `utils.backbones.networks.cut`.
+    images, pictures : uint8 array [n, size, size, 3], str
+        As in `utils.datasets.Prepared`; the latter is a digest of the content of the pictures.
+
+    Returns
+    -------
+    float16 array [n, 2, ...], or [n, ...] without `flip`
+        Memory-mapped; index 0 of axis 1 is the picture, 1 its mirror image. An interrupted
+        extraction goes on where it stopped.
+    """
+    # Layer names that Keras counts up are left out: they depend on what the process did before.
+    # The weights are float32 under every policy, so they do not tell the precision.
+    computed = ",".join(sorted({layer.compute_dtype for layer in lower.layers}))
+    seam = f"{lower.layers[-1].name}|{lower.input_shape}|{lower.output_shape}"
+    key = hashlib.sha256(f"{pictures}|{seam}|{computed}|{flip}".encode())
+    for array in lower.get_weights():
+        key.update(np.ascontiguousarray(array).tobytes())
+    folder = cache_dir() / f"activations-{key.hexdigest()[:16]}"
+    shape = (len(images), *([2] if flip else []), *lower.output_shape[1:])
+    with locked(folder):
+        _extract(lower, images, folder, shape, batch_size, progress, flip)
+    return np.load(folder / "activations.npy", mmap_mode="r")
+
+
+def _open(folder, shape) -> tuple[np.ndarray, int]:
+    """The array on disk and how many faces of it are done."""
+    mark, path = folder / "done.json", folder / "activations.npy"
+    if mark.is_file() and path.is_file():
+        content = read_json(mark)
+        if content["shape"] == list(shape):
+            return np.load(path, mmap_mode="r+"), content["done"]
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.unlink(missing_ok=True)
+    check_room(folder, 2 * math.prod(shape), "the cache of features")
+    return np.lib.format.open_memmap(path, "w+", np.float16, shape), 0
+
+
+def _extract(lower, images, folder, shape, batch_size: int, progress: bool, flip: bool) -> None:
+    array, done = _open(folder, shape)
+    n, words = len(images), f"features {images.shape[1]} px"
+    bar = progress_bar(total=n, initial=done, desc=words, unit="face", show=progress)
+    for start in range(done, n, CHUNK):
+        stop = min(start + CHUNK, n)
+        for first in range(start, stop, batch_size):
+            batch = np.asarray(images[first : min(first + batch_size, stop)])
+            pair = (batch, np.ascontiguousarray(batch[:, :, ::-1]))[: 1 + flip]
+            said = [np.asarray(lower.predict_on_batch(one), "float32") for one in pair]
+            values = np.stack(said, axis=1) if flip else said[0]
+            array[first : first + len(batch)] = np.clip(values, -65504, 65504)  # float16's range
+            bar.update(len(batch))
+        array.flush()
+        release_pages(array)
+        release_pages(images)
+        write_json(folder / "done.json", {"shape": shape, "done": stop})
+    bar.close()
