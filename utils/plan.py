@@ -181,7 +181,7 @@ class RunConfig(Checked):
             self.epochs = sum(phase["epochs"] for phase in self.phases)
         if not self.epochs and not self.start_from:
             raise ValueError("epochs=0: expected at least 1, or a run in start_from to score")
-        if any(getattr(self, name) != usual for name, usual in PLAIN.items()):
+        if any(getattr(self, name) != type(self).model_fields[name].default for name in PLAIN):
             self.study = "ablation"
         return self
 
@@ -211,35 +211,16 @@ class RunConfig(Checked):
         return "-".join(parts)
 
 
-# What these settings are in a run of the main comparison; another value makes an ablation.
-PLAIN = {
-    "age_loss": "distribution",
-    "image_mode": "colour",
-    "flip_tta": True,
-    "augment": True,
-    "head_width": 0,
-    "start_from": "",
-}
-
-
-# Settings that say who asked or how fast, not what is computed.
-SILENT = ("profile", "study")
+# A run of the main comparison has their defaults; another value makes an ablation.
+PLAIN = ("age_loss", "image_mode", "flip_tta", "augment", "head_width", "start_from")
+SILENT = ("profile", "study")  # say who asked, not what is computed
 
 
 def differences(wanted: RunConfig, stored: dict) -> dict[str, tuple]:
-    """In which settings a stored run is not what is wanted.
+    """Settings in which a stored run (its ``config.json``) is not what is wanted: (wanted, stored).
 
-    Parameters
-    ----------
-    wanted : RunConfig
-        Values that stand for a default (``auto``, a batch size or rate of 0) are free.
-    stored : dict
-        Content of a ``config.json``, also of an earlier version.
-
-    Returns
-    -------
-    dict from parameter to (wanted, stored)
-        Empty if the stored run answers.
+    Empty if the run answers. Wanted values that stand for a default (``auto``, a batch size or a
+    rate of 0) are free.
     """
     fields = RunConfig.model_fields
     seen = RunConfig(**{k: v for k, v in modern(stored).items() if k in fields})
@@ -339,17 +320,9 @@ def names() -> list[str]:
 
 
 def load_profile(name: str | Path) -> Profile:
-    """Read and check a profile.
+    """Read and check a profile: a name in ``profiles/``, or a path to a YAML file.
 
-    Parameters
-    ----------
-    name : str or Path
-        Name of a file in ``profiles/``, or a path to a YAML file.
-
-    Raises
-    ------
-    ValueError
-        If the profile is unknown, or a key is missing, unknown or of the wrong type or value.
+    A ValueError says which key is missing, unknown or of the wrong type or value.
 
     Examples
     --------
@@ -372,22 +345,11 @@ def load_profile(name: str | Path) -> Profile:
 
 
 def configs(profile: Profile, only: tuple[str, ...] = (), seeds: tuple[int, ...] = ()):
-    """Configurations of all trainings of a profile, ablations included, each once.
+    """`RunConfig` of all trainings of a profile, ablations included, each once.
 
-    Parameters
-    ----------
-    profile : Profile
-    only : tuple of str
-        Instead of the listed backbones; other trainings of other backbones are left out, but for
-        networks from scratch.
-    seeds : tuple of int
-        Instead of all seeds of the profile; an ablation takes the first.
-
-    Returns
-    -------
-    list of RunConfig
-        In the order of the profile, cheaper ones first where it says what they take; those that
-        go on from another run come last.
+    `only` are backbones instead of the listed ones (networks from scratch stay), `seeds` those
+    instead of the profile's (an ablation takes the first). In the order of the profile, cheaper
+    ones first where it says what they take; those that go on from another run come last.
     """
     return [config for config, _ in _planned(profile, only, seeds)]
 

@@ -134,11 +134,12 @@ def imagenet_weights(name: str) -> list[np.ndarray]:
     """
     entry = registry.get(name)
     path = _weights_file(entry.weights_stem or name)
-    if entry.own_module:
+    if entry.own_module and (path is None or path.suffix == ".pth"):
         return entry.own_module.imagenet_weights(path)
     if path is None:
         return entry.construct(weights="imagenet").get_weights()
-    bare = entry.construct(weights=None, input_tensor=keras.Input((224, 224, 3)))
+    images = keras.Input((224, 224, 3))
+    bare = keras.Model(images, entry.build(images))
     try:
         bare.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
