@@ -116,6 +116,34 @@ def test_every_import_is_a_declared_dependency():
                 assert wanted in declared, f"{path.relative_to(ROOT)} imports {name}"
 
 
+def test_a_notebook_replaces_nothing_of_colabs(tmp_path):
+    """What `pip install` would add to Colab's image: a few pure Python packages."""
+    held = ROOT / "tests" / "cases" / "colab_versions.txt"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
+    command += ["--python-version", "3.12", "--platform", "manylinux_2_28_x86_64", "--target", "x"]
+    command += [
+        "--platform",
+        "manylinux2014_x86_64",
+        "--only-binary=:all:",
+        "--report",
+        "plan.json",
+    ]
+    command += ["--constraint", held, *_project()["dependencies"]]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    if re.search("connection broken|ConnectionError|name resolution", ended.stderr):
+        pytest.skip("pip reaches no package registry here")
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    known = dict(re.findall(r"^([\w.-]+)==(\S+)", held.read_text(), re.M))
+    added = []
+    for one in read_json(tmp_path / "plan.json")["install"]:
+        name = re.sub(r"[_.]", "-", one["metadata"]["name"].lower())
+        if name in known:
+            assert one["metadata"]["version"] == known[name]
+        else:
+            added.append(one["download_info"]["url"].rpartition("/")[2])
+    assert len(added) < 12 and all(name.endswith("-none-any.whl") for name in added), added
+
+
 def test_pre_commit_runs_ruff_and_nbstripout():
     content = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     hooks = {hook["id"] for repo in content["repos"] for hook in repo["hooks"]}

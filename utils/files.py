@@ -18,20 +18,10 @@ class DataError(ValueError):
 
 @contextmanager
 def write_aside(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path that becomes `path` only if the block succeeds.
+    """Yield a temporary path, with the same ending, that becomes `path` if the block succeeds.
 
-    Works for files and for folders. A reader never sees a half-written `path`, also after a
-    kill or on a full disk.
-
-    Parameters
-    ----------
-    path : Path or str
-        The final name. Missing parent folders are made.
-
-    Yields
-    ------
-    Path
-        A name in the same folder, with the same ending, to write to.
+    Works for files and for folders, and makes missing parents. A reader never sees a half-written
+    `path`, also after a kill or on a full disk.
 
     Examples
     --------

@@ -26,19 +26,11 @@ _TABLES = (
 
 
 def show(thing, caption: str = "", alt: str = "") -> None:
-    """Display `thing` with a caption.
+    """Display a figure, a table or anything that a notebook can show, with a caption.
 
-    The caption travels in the output's metadata, where the article finds, numbers and prints it;
-    for readers of the notebook itself it stands below as text.
-
-    Parameters
-    ----------
-    thing : matplotlib Figure, pandas DataFrame or anything that a notebook can show
-    caption : str
-        One or two sentences: what it shows and for how many faces. Default: that of a figure of
-        `utils.plots`.
-    alt : str
-        Text for those who cannot see the picture; default: the figure's finding and caption.
+    The caption (by default that of a figure of `utils.plots`) travels in the output's metadata,
+    where the article finds, numbers and prints it; for readers of the notebook itself it stands
+    below as text. `alt` is for those who cannot see the picture.
     """
     if hasattr(thing, "savefig"):
         caption = caption or getattr(thing, "caption", "")
@@ -110,19 +102,9 @@ def conflicting_pairs(table: pd.DataFrame, most: int = 6) -> pd.DataFrame:
 
 
 def scores(predictions: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Test metrics of a run with their 95 % intervals, beside the baseline.
+    """Test metrics of a run: task, metric, value, ci_low, ci_high (95 %), baseline and n.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        Of the run.
-    table : DataFrame
-        FaceTable: its groups are what the bootstrap draws, its labels make the baseline.
-
-    Returns
-    -------
-    DataFrame
-        Columns task, metric, value, ci_low, ci_high, baseline and n.
+    The groups of the FaceTable are what the bootstrap draws, its labels make the baseline.
     """
     found, keys = intervals(predictions, table[["image", "group"]]), ["task", "metric"]
     never_looks = baseline(table, ("test",)).set_index(keys)["value"].rename("baseline")
@@ -165,12 +147,9 @@ def baselines(table: pd.DataFrame, split: str = "val") -> dict[str, float]:
 
 
 def ranked(predictions: pd.DataFrame, task: str, split: str = "test") -> pd.DataFrame:
-    """Faces of a split from best to worst judged.
+    """Faces of a split from best to worst judged: image, error and text.
 
-    Returns
-    -------
-    DataFrame
-        Columns image, error (years, or one minus the probability of the true class) and text.
+    The error is in years, or one minus the probability of the true class.
     """
     faces = part(predictions, split)
     faces = faces[known(faces, task)].reset_index(drop=True)

@@ -62,14 +62,9 @@ def read_config(folder: Path) -> dict:
 
 
 def find_runs(root: Path | None = None, **wanted) -> list[Path]:
-    """Folders of the complete runs whose configuration has the wanted values.
+    """Complete runs in `root` (default ``data/runs``) whose configuration has the wanted values.
 
-    Parameters
-    ----------
-    root : Path, optional
-        Folder of run folders; by default ``data/runs``.
-    **wanted
-        Such as ``dataset="utkface", protocol="finetune"``.
+    Such as ``find_runs(dataset="utkface", protocol="finetune")``.
     """
     found = []
     for folder in sorted(Path(root or runs_dir()).glob("*/")):
@@ -103,23 +98,10 @@ def begin(config: RunConfig, data_digest: str, force: bool = False, **facts) -> 
     """Open the run folder of a configuration: new, to go on with, or finished.
 
     The folder stays locked until the process ends: a second process that asks for the same run
-    waits, and then finds it finished.
-
-    Parameters
-    ----------
-    config : RunConfig
-        With batch size and precision settled (`utils.training.machine.settle`).
-    data_digest : str
-        Of faces, labels and split (`utils.datasets.Prepared.digest`).
-    force : bool
-        Start anew even if the run exists.
-    **facts
-        Written into ``config.json`` beside the parameters, such as ``n_train``.
-
-    Raises
-    ------
-    ValueError
-        If a run of that name has other settings or other data, or was begun by other code.
+    waits, and then finds it finished. `config` has its batch size and precision settled
+    (`utils.training.machine.settle`); `data_digest` is that of `utils.datasets.Prepared`; `force`
+    starts anew; `facts` such as ``n_train`` go into ``config.json``. A ValueError says in what a
+    run of that name differs: settings, data, or the code that began it.
     """
     folder = folder_of(config)
     hold_lock(folder)
@@ -175,6 +157,8 @@ def load_model(folder: Path):
     path = Path(folder) / "model.keras"
     if not path.is_file():
         raise DataError(f"{path} is missing; train the run again with notebook 02")
+    if not zipfile.is_zipfile(path):  # Keras would call it "not found"
+        raise DataError(f"{path} cannot be read (it is damaged); train the run again")
     try:
         return keras.models.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -227,17 +211,9 @@ def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
 
 @dataclass
 class Study:
-    """What a study folder holds; anything may be missing.
+    """What a study folder holds, by run, data set, or ``run@dataset`` and ``run@dataset-cropped``.
 
-    Attributes
-    ----------
-    results : DataFrame
-        Rows of ``results.csv``.
-    predictions, histories : dict from run to DataFrame
-    configs, costs : dict from run to dict
-        Configurations under today's names.
-    splits : dict from data set to DataFrame with ``image``, ``split`` and ``group``
-    cross_dataset : dict from ``run@dataset`` or ``run@dataset-cropped`` to DataFrame
+    Anything may be missing; configurations are under today's names.
     """
 
     results: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=RESULT_COLUMNS))

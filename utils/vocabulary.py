@@ -136,16 +136,9 @@ def age_bin(age) -> np.ndarray:
 
 
 def written(value, low=None, high=None, metric: str = "mae", unit: bool = False) -> str:
-    """A value with its interval, as every page of the study writes it.
+    """A value with its interval [low, high], if known, as every page of the study writes it.
 
-    Parameters
-    ----------
-    value, low, high : float or None
-        Years, or a share in 0..1; without ends the value stands alone.
-    metric : str
-        Years get two decimals, shares become percent with one.
-    unit : bool
-        Whether to add the unit.
+    By the metric: years get two decimals, shares 0..1 become percent with one; `unit` is added.
 
     Examples
     --------
@@ -178,10 +171,7 @@ _CHANGES = (
 def run_label(config: dict) -> str:
     """Name of a run for readers: network, protocol, input size, and what is unusual about it.
 
-    Parameters
-    ----------
-    config : dict
-        Of the run, under today's names (`modern`).
+    `config` is that of the run, under today's names (`modern`).
 
     Examples
     --------

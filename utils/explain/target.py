@@ -129,8 +129,8 @@ def _linear(layer):
 def _feature_layer(net, name):
     """`name`, or the last layer with feature maps; an error says which layers would do."""
     inner = [layer for layer in net.layers if not isinstance(layer, keras.layers.InputLayer)]
-    maps = {layer.name: layer.output for layer in inner if layer.output.ndim == 4}
-    last = [one for one, output in maps.items() if (output.shape[1] or 0) > 1]
+    maps = {layer.name: layer.output.shape[1] for layer in inner if layer.output.ndim == 4}
+    last = [one for one, side in maps.items() if (side or 0) > 1]
     if name in maps or (last and not name):
         return name or last[-1]
     raise ValueError(
@@ -139,26 +139,25 @@ def _feature_layer(net, name):
 
 
 def explain_target(model, task, layer=None, check_trained=True) -> Target:
-    """Prepare one task of a network for explanation.
+    """Prepare one task, the name of an output, of a flat functional network for explanation.
 
-    Parameters
-    ----------
-    model : keras.Model or Target
-        Flat functional model; a Target is returned as it is.
-    task, layer : str
-        Names of the output and of the layer with the feature maps (by default the last one).
-    check_trained : bool
-        Raise a ValueError for an output layer that was never trained, too.
+    `layer` names the layer with the feature maps, by default the last one. A ValueError says what
+    cannot be explained; with `check_trained` also an output layer that was never trained.
     """
-    if isinstance(model, Target):
-        return model
+    if nested := [layer.name for layer in model.layers if isinstance(layer, keras.Model)]:
+        raise ValueError(
+            f"model {model.name!r} holds another model as one layer ({', '.join(nested)}); "
+            "explanations need it flat"
+        )
     if task not in model.output_names:
         held = ", ".join(model.output_names)
         raise ValueError(f"model {model.name!r} has no task {task!r}; it has {held}")
     # Every optimiser step moves the bias of an output layer, which starts at zero.
     bias = getattr(model.get_layer(task), "bias", None)
     if check_trained and bias is not None and not np.any(np.asarray(bias)):
-        raise ValueError(f"task {task!r} was never trained (its output bias is all zero)")
+        raise ValueError(
+            f"task {task!r} was never trained (its output bias is all zero); explain a finished run"
+        )
     model = _float32_copy(model)
     logits = _linear(model.get_layer(task))
     kind = "value" if logits.shape[-1] == 1 else "expected" if task == "age" else "class"
