@@ -292,7 +292,7 @@ def test_a_full_queue_a_time_limit_and_an_error():
         assert refused.value.status == 503 and not worker.waiting and not worker.alive
     gate.set()
     worker.time_limit = 20
-    worker.run(ran.append, 2)
+    worker.run(lambda: ran.append(2))
     assert ran == [2] and worker.alive  # what nobody waits for is not done
 
 

@@ -46,6 +46,15 @@ def prose_of(notebook) -> list[str]:
     return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
 
 
+def test_badges_lead_to_this_project():
+    texts = [path.read_text() for path in [ROOT / "README.md", *FOLDER.glob("*.ipynb")]]
+    badge = r"colab.research.google.com/github/([\w.-]+/[\w.-]+)/blob/main/notebooks/(\w+)"
+    places, names = zip(*re.findall(badge, "\n".join(texts)), strict=True)
+    assert set(names) == set(NAMES) and len(names) == 2 * len(NAMES)
+    (place,) = set(places)
+    assert f"https://github.com/{place}" in (ROOT / "CITATION.cff").read_text()
+
+
 def test_there_are_no_other_notebooks():
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(NAMES)
 
