@@ -14,7 +14,7 @@ usage: ./run_all.sh [smoke|cpu|gpu|paper|ablations] [options]
 Without a profile: cpu or gpu where the real faces are in data/raw or FACES_DATA_DIR, else smoke.
 
   smoke      synthetic faces, a few minutes on two cores, no network
-  cpu        the study on real faces, an evening on a laptop
+  cpu        the study on real faces, a night on a laptop
   gpu        the same at full size on one GPU
   paper      the two original protocols, setting by setting
   ablations  what each choice is worth: the runs that the published study lacks

@@ -287,6 +287,7 @@ class Profile(Checked):
     gallery: Gallery | None = None
     ablations: list[Ablation] = []
     ensemble: list[str] = []  # backbones whose mean prediction is a row of the report
+    primary: dict = {}  # settings of the runs whose pairs are the declared family of comparisons
     report: bool = True  # whether the study ends in galleries and a report of its own
 
     @pydantic.model_validator(mode="after")
