@@ -19,7 +19,7 @@ from utils.backbones.networks import build_network, cut, float32_copy, imagenet_
 from utils.backbones.registry import BACKBONES, get
 from utils.paths import ROOT
 from utils.plan import RunConfig
-from utils.vocabulary import AGE_BINS, OUTPUTS
+from utils.vocabulary import OUTPUTS
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
 
@@ -31,10 +31,8 @@ def network(request):
 
 
 def test_networks_are_flat_with_one_float32_softmax_a_task(network):
-    assert not any(
-        type(layer) is keras.Model or type(layer).__name__ == "Functional"
-        for layer in network.layers
-    )
+    kinds = {type(layer).__name__ for layer in network.layers}
+    assert not kinds & {"Model", "Functional", "Sequential"}
     outputs = network.predict(IMAGES, verbose=0)
     assert {name: p.shape for name, p in outputs.items()} == {k: (2, n) for k, n in OUTPUTS.items()}
     for p in outputs.values():
@@ -76,69 +74,72 @@ def test_alexnet_has_torchvisions_convolutions():
     assert net.get_layer("pool5").output.shape[1:] == (6, 6, 256)
 
 
-def test_flops_are_near_the_published_multiply_adds():
-    # He et al. count 3.8e9 multiply-adds for ResNet50 at 224; the Keras variant has 3.87e9.
-    assert count_flops(build_network("resnet50", 224, weights="none")) == pytest.approx(
-        2 * 3.87e9, rel=0.02
-    )
-    assert count_flops(build_network("mobilenetv2", 224, weights="none")) == pytest.approx(
-        2 * 0.3e9, rel=0.03
-    )
+@pytest.mark.parametrize(
+    ("name", "multiply_adds", "rel"),
+    # He et al. count 3.8e9 for ResNet50 at 224; the Keras variant has 3.87e9.
+    [("resnet50", 3.87e9, 0.02), ("mobilenetv2", 0.3e9, 0.03)],
+)
+def test_flops_are_near_the_published_multiply_adds(name, multiply_adds, rel):
+    network = build_network(name, 224, weights="none")
+    assert count_flops(network) == pytest.approx(2 * multiply_adds, rel=rel)
 
 
-def _separable(cin, cout):
-    return 9 * cin + cin * cout + cout
+def _trunk(*widths):
+    """Parameters of separable blocks with batch normalisation, from three channels on."""
+    pairs = zip((3, *widths), widths, strict=False)
+    return sum(9 * a + a * b + b + 4 * b for a, b in pairs)
 
 
-def _dense(cin, cout):
-    return cin * cout + cout + 4 * cout  # with batch normalisation
+def _branch(*widths, outputs):
+    """Parameters of dense layers with batch normalisation, and of the output after them."""
+    hidden = sum(a * b + b + 4 * b for a, b in zip(widths, widths[1:], strict=False))
+    return hidden + (widths[-1] + 1) * outputs
 
 
-def _network(work_dir, **settings):
-    """The network that a notebook writes out, before it is trained."""
-    config = RunConfig(dataset="synthetic", dataset_options={"n": 100}, **settings)
-    return run_cells(config, until="y = targets")["network"]
-
-
-def test_notebook_03_has_the_second_studys_layers(work_dir):
-    net = _network(work_dir, protocol="scratch", input_size=198)
-    widths = [3, 32, 64, 128, 128, 256, 256, 256]
-    trunk = sum(_separable(a, b) + 4 * b for a, b in zip(widths, widths[1:], strict=False))
-    flat = 8 * 8 * 256  # 198 -> 66 -> 33 -> 16 -> 8
-    gender = _dense(flat, 64) + _dense(64, 32) + 32 * 2 + 2
-    age = _dense(flat, 128) + _dense(128, 64) + _dense(64, 32) + 32 * 5 + 5
-    assert net.count_params() == trunk + gender + age
-    assert {k: v.shape[1] for k, v in net.output.items()} == {"age_bin": len(AGE_BINS), "gender": 2}
-
-
-def test_notebook_04_has_the_second_studys_layers(work_dir):
-    net = _network(work_dir, protocol="regress", input_size=180)
-    widths = [3, 64, 128, 128, 256, 256]
-    trunk = sum(_separable(a, b) + 4 * b for a, b in zip(widths, widths[1:], strict=False))
-    flat = 5 * 5 * 256  # 180 halved five times
-    dense = _dense(flat, 128) + _dense(128, 64) + _dense(64, 64) + 64 + 1
-    assert net.count_params() == trunk + dense
+@pytest.mark.parametrize(
+    ("protocol", "size", "parameters", "outputs"),
+    [
+        (
+            *("scratch", 198),  # 198 -> 66 -> 33 -> 16 -> 8
+            _trunk(32, 64, 128, 128, 256, 256, 256)
+            + _branch(8 * 8 * 256, 64, 32, outputs=2)
+            + _branch(8 * 8 * 256, 128, 64, 32, outputs=5),
+            {"age_bin": 5, "gender": 2},
+        ),
+        (
+            *("regress", 180),  # halved five times
+            _trunk(64, 128, 128, 256, 256) + _branch(5 * 5 * 256, 128, 64, 64, outputs=1),
+            {"age_value": 1},
+        ),
+    ],
+)
+def test_notebooks_03_and_04_have_the_second_studys_layers(
+    protocol, size, parameters, outputs, work_dir
+):
+    options = {"dataset_options": {"n": 100}, "protocol": protocol, "input_size": size}
+    config = RunConfig(dataset="synthetic", **options)
+    net = run_cells(config, until="y = targets")["network"]  # before it is trained
+    assert net.count_params() == parameters
+    assert {k: v.shape[1] for k, v in net.output.items()} == outputs
 
 
 def test_batch_normalisation_forgets_imagenet_within_an_epoch():
     net = build_network("mobilenetv2", 64, weights="none")
-    momenta = {
-        layer.momentum for layer in net.layers if isinstance(layer, keras.layers.BatchNormalization)
-    }
-    assert momenta == {0.9}
+    kind = keras.layers.BatchNormalization
+    assert {layer.momentum for layer in net.layers if isinstance(layer, kind)} == {0.9}
 
 
-@pytest.mark.parametrize(("mode", "white"), [("tf", 1.0), ("unit", 1.0), ("none", 255.0)])
-def test_preprocessing_of_white(mode, white):
-    values = Preprocess(mode)(np.full((1, 2, 2, 3), 255, np.uint8))
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(values), white, atol=1e-6)
-
-
-def test_caffe_preprocessing_swaps_the_channels():
-    red = np.zeros((1, 1, 1, 3), np.float32)
-    red[..., 0] = 255
-    values = keras.ops.convert_to_numpy(Preprocess("caffe")(red)).ravel()
-    np.testing.assert_allclose(values, [-103.939, -116.779, 255 - 123.68], atol=1e-3)
+@pytest.mark.parametrize(
+    ("mode", "red"),
+    [
+        *(("tf", [1, -1, -1]), ("unit", [1, 0, 0]), ("none", [255, 0, 0])),
+        ("caffe", [-103.939, -116.779, 255 - 123.68]),  # blue comes first
+        ("torch", [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225]),
+    ],
+)
+def test_preprocessing_of_red(mode, red):
+    values = Preprocess(mode)(np.array([255, 0, 0], np.uint8).reshape(1, 1, 1, 3))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(values).ravel(), red, atol=1e-3)
 
 
 def test_augmentation_only_in_training_and_by_seed():
@@ -165,24 +166,21 @@ def test_real_imagenet_weights_load_and_see(name, real_weights, monkeypatch):
     monkeypatch.setenv("FACES_WEIGHTS_DIR", str(real_weights))
     pretrained = build_network(name, 64, ["gender"])
     random = build_network(name, 64, ["gender"], weights="none")
-    first = [layer for layer in pretrained.layers if layer.weights][0].name
-    assert not np.allclose(
-        pretrained.get_layer(first).get_weights()[0], random.get_layer(first).get_weights()[0]
-    )
+    layer = next(layer.name for layer in pretrained.layers if layer.weights)
+    kernels = [net.get_layer(layer).get_weights()[0] for net in (pretrained, random)]
+    assert not np.allclose(*kernels)
 
 
-def test_weights_of_another_net_are_refused(tmp_path, monkeypatch):
+def test_weights_of_another_net_are_refused_and_a_missing_file_is_named(tmp_path, monkeypatch):
     other = build_network("mobilenetv2", 64, ["gender"], weights="none")
     other.save_weights(tmp_path / "resnet50_wrong.weights.h5")
     monkeypatch.setenv("FACES_WEIGHTS_DIR", str(tmp_path))
     with pytest.raises(ValueError, match="does not hold the weights of resnet50"):
         build_network("resnet50", 64)
-
-
-def test_a_missing_weights_file_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("FACES_WEIGHTS_DIR", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="has no vgg19.*unset FACES_WEIGHTS_DIR"):
         build_network("vgg19", 64)
+    with pytest.raises(ValueError, match="3 arrays do not fit the 10 of alexnet's backbone"):
+        build_network("alexnet", 64, weights=other.get_weights()[:3])
 
 
 @pytest.mark.parametrize(
@@ -211,13 +209,8 @@ def test_alexnets_checkpoint_is_read_without_torch(real_weights, monkeypatch, tm
     shutil.copy(checkpoint, tmp_path)
     monkeypatch.setenv("FACES_WEIGHTS_DIR", str(tmp_path))
     kernels = imagenet_weights("alexnet")
-    assert [k.shape for k in kernels[::2]] == [
-        (11, 11, 3, 64),
-        (5, 5, 64, 192),
-        (3, 3, 192, 384),
-        (3, 3, 384, 256),
-        (3, 3, 256, 256),
-    ]
+    shapes = [(11, 3, 64), (5, 64, 192), (3, 192, 384), (3, 384, 256), (3, 256, 256)]
+    assert [k.shape[1:] for k in kernels[::2]] == shapes
     state = read_torch_checkpoint(checkpoint)
     assert kernels[0][4, 7, 2, 9] == state["features.0.weight"][9, 2, 4, 7]
     assert "torch" not in sys.modules
@@ -228,14 +221,11 @@ class _Poison:
         return os.system, ("touch pwned",)
 
 
-def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+def test_a_checkpoint_that_would_run_code_or_is_none_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "bad.pth", "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(_Poison()))
     with pytest.raises(ValueError, match="must not run code"):
         read_torch_checkpoint(tmp_path / "bad.pth")
-
-
-def test_a_file_that_is_no_checkpoint(tmp_path):
     (tmp_path / "x.pth").write_text("hello")
     with pytest.raises(ValueError, match="no torch checkpoint"):
         read_torch_checkpoint(tmp_path / "x.pth")
@@ -244,12 +234,6 @@ def test_a_file_that_is_no_checkpoint(tmp_path):
 def test_the_registry_needs_no_keras():
     code = "import sys; from utils.backbones import registry; assert 'keras' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
-def test_weights_of_another_backbone_do_not_fit():
-    network = build_network("alexnet", 64, ["gender"], weights="none")
-    with pytest.raises(ValueError, match="3 arrays do not fit the 10 of alexnet's backbone"):
-        build_network("alexnet", 64, weights=network.get_weights()[:3])
 
 
 def test_a_float32_copy_predicts_as_the_network_it_copies():

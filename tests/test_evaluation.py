@@ -311,23 +311,6 @@ def test_label_conflicts_and_label_noise_by_hand():
     assert bounds["ethnicity", "accuracy"] == 1.0
 
 
-def test_error_by_digit():
-    table = pd.DataFrame({"age": [20.0, 30, 21, 31], "pred_age": [22.0, 34, 21, 31]})
-    found = noise.error_by_digit(table, bootstrap.Resamples(range(4), n=100))
-    assert found["digit"].tolist() == [0, 1] and found["mae"].tolist() == [3.0, 0.0]
-    assert found["share"].tolist() == [0.5, 0.5]
-    assert found["mae_equal_ages"].tolist() == [3.0, 0.0]
-
-
-def test_digits_are_compared_at_equal_ages():
-    # Every face of the thirties is off by 6, of the twenties by 2, whatever the digit.
-    age = np.array([20.0] + [21] * 9 + [30.0] * 9 + [31])
-    table = pd.DataFrame({"age": age, "pred_age": age + np.where(age < 30, 2, 6)})
-    found = noise.error_by_digit(table, bootstrap.Resamples(range(20), n=100))
-    assert found["mae"].tolist() == pytest.approx([5.6, 2.4])
-    assert found["mae_equal_ages"].tolist() == pytest.approx([4.0, 4.0])
-
-
 def test_whipples_index():
     assert noise.heaping_index([23, 25]) == 250.0
     assert np.isnan(noise.heaping_index([1]))

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.ndimage import zoom
 from tf_keras_vis.gradcam import Gradcam
 from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
 from tf_keras_vis.saliency import Saliency
@@ -13,20 +12,9 @@ from tf_keras_vis.scorecam import Scorecam
 from utils.backbones.networks import build_network
 from utils.backbones.registry import get
 from utils.explain import checks
+from utils.explain import maps as heat
 from utils.explain.cams import batched_gradcam, explain, field_of_view, scorecam, smoothgrad
-from utils.explain.maps import (
-    CONTROLS,
-    METHODS,
-    REGIONS,
-    attention_shares,
-    center_gaussian_maps,
-    mean_map,
-    normalise,
-    overlay,
-    random_maps,
-    region_masks,
-    resize_maps,
-)
+from utils.explain.maps import CONTROLS, METHODS, region_masks, resize_maps
 from utils.explain.target import explain_target
 from utils.vocabulary import OUTPUTS
 
@@ -39,20 +27,20 @@ def tiny_model(size=SIZE, tasks=OUTPUTS, seed=1, dtype="float32", name="tiny", l
     keras.utils.set_random_seed(seed)
     images = keras.Input((size, size, 3), name="image")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(images)
+    same = {"strides": 2, "padding": "same"}
     for i, width in enumerate((8, 16)):
-        x = keras.layers.Conv2D(
-            width, 3, strides=2, padding="same", dtype=dtype, name=f"conv{i + 1}"
-        )(x)
+        x = keras.layers.Conv2D(width, 3, dtype=dtype, name=f"conv{i + 1}", **same)(x)
         x = keras.layers.BatchNormalization(dtype=dtype, name=f"norm{i + 1}")(x)
         x = keras.layers.ReLU(dtype=dtype, name=layer if i else "relu1")(x)
     x = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="pool")(x)
-    outputs = {
-        task: keras.layers.Dense(
-            n, activation="softmax", name=task, dtype="float32", bias_initializer="random_normal"
-        )(x)
-        for task, n in tasks.items()
-    }
+    outputs = {task: head(n, task, activation="softmax")(x) for task, n in tasks.items()}
     return keras.Model(images, outputs, name=name)
+
+
+def head(n, task, **options):
+    """An output that looks trained: its bias is not zero."""
+    options |= {"bias_initializer": "random_normal", "dtype": "float32"}
+    return keras.layers.Dense(n, name=task, **options)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +66,7 @@ def by_library(explainer, target, images, classes=None, softmaxed=False, **optio
         images.astype("float32"),
         **options,
     )
-    return normalise(made)
+    return heat.normalise(made)
 
 
 CAM = {"penultimate_layer": "relu2", "seek_penultimate_conv_layer": False, "normalize_cam": False}
@@ -90,10 +78,10 @@ CAM = {"penultimate_layer": "relu2", "seek_penultimate_conv_layer": False, "norm
 @pytest.mark.parametrize("task", OUTPUTS)
 def test_maps_equal_those_of_tf_keras_vis(model, images, task):
     target = explain_target(model, task, "relu2")
-    ours = batched_gradcam(model, images, task, "relu2", batch_size=2)
+    ours = batched_gradcam(target, images, batch_size=2)
     theirs = by_library(Gradcam, target, images, **CAM)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
-    ours = batched_gradcam(target, images, task, plus=True)
+    ours = batched_gradcam(target, images, plus=True)
     np.testing.assert_allclose(ours, by_library(GradcamPlusPlus, target, images, **CAM), atol=1e-4)
     ours = scorecam(target, images[:1], max_maps=4, placed=False)
     theirs = by_library(Scorecam, target, images[:1], softmaxed=True, max_N=4, **CAM)
@@ -119,7 +107,7 @@ def test_gradcam_is_equal_on_every_backbone(name):
     network.get_layer("gender").set_weights([np.stack([kernel, -kernel], axis=1), np.ones(2)])
     faces = np.random.default_rng(3).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     target = explain_target(network, "gender", get(name).last_conv)
-    ours = batched_gradcam(target, faces, "gender", classes=[0, 1])
+    ours = batched_gradcam(target, faces, classes=[0, 1])
     options = CAM | {"penultimate_layer": target.layer}
     np.testing.assert_allclose(
         ours, by_library(Gradcam, target, faces, [0, 1], **options), atol=1e-4
@@ -142,12 +130,13 @@ def test_original_model_is_untouched(model, images):
 
 
 def test_classes_and_directions(model, images):
-    maps = {c: batched_gradcam(model, images, "gender", "relu2", classes=c) for c in (0, 1, None)}
+    target, age = (explain_target(model, task, "relu2") for task in ("gender", "age"))
+    maps = {c: batched_gradcam(target, images, classes=c) for c in (0, 1, None)}
     assert not np.allclose(maps[0], maps[1])
-    best = np.argmax(explain_target(model, "gender").logits(images), axis=1)
+    best = np.argmax(target.logits(images), axis=1)
     chosen = np.where(best[:, None, None] == 0, maps[0], maps[1])
     np.testing.assert_allclose(maps[None], chosen, atol=1e-6)
-    older, younger = (batched_gradcam(model, images, "age", "relu2", classes=c) for c in (1, -1))
+    older, younger = (batched_gradcam(age, images, classes=c) for c in (1, -1))
     assert not np.allclose(older, younger)
 
 
@@ -155,9 +144,8 @@ def test_classes_and_directions(model, images):
 @pytest.mark.parametrize("task", ["gender", "age"])
 def test_saturated_softmax_and_constant_images_give_no_nan(method, task):
     model = tiny_model()
-    head = model.get_layer(task)
-    kernel, bias = head.get_weights()
-    head.set_weights([kernel * 1e4, bias * 1e6])
+    kernel, bias = model.get_layer(task).get_weights()
+    model.get_layer(task).set_weights([kernel * 1e4, bias * 1e6])
     flat = np.stack([np.full((SIZE, SIZE, 3), v, np.uint8) for v in (0, 128, 255)])
     noise = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
     target = explain_target(model, task, "relu2")
@@ -171,36 +159,25 @@ def test_coarse_networks_are_explained_in_float32(images):
     fine.set_weights(coarse.get_weights())
     target = explain_target(coarse, "gender", "relu2")
     assert {layer.compute_dtype for layer in target.net.layers} == {"float32"}
-    ours = batched_gradcam(target, images, "gender")
-    theirs = batched_gradcam(fine, images, "gender", "relu2")
+    ours = batched_gradcam(target, images)
+    theirs = batched_gradcam(explain_target(fine, "gender", "relu2"), images)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert coarse.get_layer("conv1").compute_dtype == "bfloat16"
 
 
-def _with_head(*layers):
-    x = start = keras.Input((SIZE, SIZE, 3), name="image")
-    x = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    for layer in layers:
-        x = layer(x)
-    return keras.Model(start, x)
+def _with_head(layer):
+    start = keras.Input((SIZE, SIZE, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(start)
+    return keras.Model(start, layer(keras.layers.GlobalAveragePooling2D()(x)))
 
 
 def test_heads_of_other_kinds(images):
-    """An age as one value; outputs without a meaning."""
-    value = _with_head(keras.layers.Dense(1, name="age_value", bias_initializer="ones"))
-    target = explain_target(value, "age_value")
+    """An age as one value; outputs without a meaning; ordinal and single ages of the study."""
+    value = explain_target(_with_head(head(1, "age_value")), "age_value")
     for method in METHODS:
-        assert np.isfinite(explain(target, images, method, max_maps=4, samples=2)).all()
-    said = value.predict(images.astype("float32"), verbose=0)[:, 0]
-    np.testing.assert_allclose(target.confidence(images) * 116, said, rtol=1e-4)
-    wide = _with_head(
-        keras.layers.Dense(1000, "softmax", name="gender", bias_initializer="random_normal")
-    )
-    assert explain_target(wide, "gender").logits(images).shape == (5, 2)
-
-
-def test_ordinal_and_single_ages_of_the_study_can_be_explained(images):
+        assert np.isfinite(explain(value, images, method, max_maps=4, samples=2)).all()
+    wide = explain_target(_with_head(head(1000, "gender", activation="softmax")), "gender")
+    assert wide.logits(images).shape == (5, 2)
     for kind, name in (("ordinal", "age"), ("regression", "age_value")):
         network = build_network("mobilenetv2", SIZE, ["age"], weights="none", age_head=kind)
         target = explain_target(network, name, "out_relu", check_trained=False)
@@ -210,62 +187,50 @@ def test_ordinal_and_single_ages_of_the_study_can_be_explained(images):
 
 
 def test_errors_are_clear(model, images):
-    for arguments, message in (
-        ((model, "height"), "no task 'height'; it has"),
-        ((model, "gender", "nowhere"), "'nowhere' does not lead.*conv1.*relu2"),
-        ((model, "gender", "pool"), "'pool' has no feature maps"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            explain_target(*arguments)
-    with pytest.raises(ValueError, match="method 'lime' is unknown"):
-        explain(explain_target(model, "gender"), images, "lime")
-    with pytest.raises(ValueError, match="expected 0..1"):
-        batched_gradcam(model, images, "gender", classes=2)
-    with pytest.raises(ValueError, match=r"\+1 \(older\)"):
-        batched_gradcam(model, images, "age", classes=30)
-    with pytest.raises(ValueError, match=r"shape \(5, 16, 16, 3\); expected \(n, 32, 32, 3\)"):
-        batched_gradcam(model, images[:, ::2, ::2], "gender")
+    gender, age = (explain_target(model, task) for task in ("gender", "age"))
     untrained = tiny_model()
-    head = untrained.get_layer("gender")
-    head.set_weights([head.get_weights()[0], np.zeros(2)])
-    with pytest.raises(ValueError, match="'gender' was never trained"):
-        explain_target(untrained, "gender")
+    untrained.get_layer("gender").bias.assign(np.zeros(2))
     inner = tiny_model(tasks={"gender": 2}, name="backbone")
     start = keras.Input((SIZE, SIZE, 3))
     outer = keras.Model(start, keras.layers.Dense(2, name="gender")(inner(start)["gender"]))
-    with pytest.raises(ValueError, match=r"holds another model as one layer \(backbone\)"):
-        explain_target(outer, "gender")
+    for function, arguments, message in (
+        (explain_target, (model, "height"), "no task 'height'; it has"),
+        (explain_target, (model, "gender", "nowhere"), "'nowhere' holds no feature.*conv1.*relu2"),
+        (explain_target, (model, "gender", "pool"), "'pool' holds no feature maps"),
+        (explain_target, (untrained, "gender"), "'gender' was never trained"),
+        (explain_target, (outer, "gender"), r"another model as one layer \(backbone\)"),
+        (explain, (gender, images, "lime"), "method 'lime' is unknown.*gradcam, .*gaussian"),
+        (batched_gradcam, (gender, images, 2), "expected 0..1"),
+        (batched_gradcam, (age, images, 30), r"\+1 \(older\)"),
+        (batched_gradcam, (age, images[:, ::2, ::2]), r"\(5, 16, 16, 3\); expected \(n, 32, 32, 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function(*arguments)
 
 
 def test_map_arithmetic():
     maps = np.random.default_rng(0).random((3, 4, 4))
     np.testing.assert_allclose(resize_maps(maps, 4), maps)
-    np.testing.assert_allclose(resize_maps(maps, 15), zoom(maps, (1, 15 / 4, 15 / 4), order=1))
     # Each cell keeps its value in the middle of its tile.
     np.testing.assert_allclose(resize_maps(maps, 20, tiles=True)[:, 2::5, 2::5], maps, atol=1e-12)
     assert resize_maps(np.ones((1, 1, 1)), 3).tolist() == [[[1.0] * 3] * 3]
-    assert normalise(np.full((1, 2, 2), 1e-12) * [[1, 2], [3, 4]]).max() == 1
     faint = np.zeros((3, 2, 2))
     faint[0, 0, 0], faint[1, 1, 1] = 1e-3, 1.0
-    assert mean_map(faint).tolist() == [[1, 0], [0, 1]]
-    assert not mean_map(np.zeros((2, 3, 3))).any()
-    with pytest.raises(ValueError, match="n >= 1"):
-        mean_map(np.zeros((0, 3, 3)))
-    np.testing.assert_array_equal(random_maps(3, 20, seed=1), random_maps(3, 20, seed=1))
-    bell = center_gaussian_maps(2, 21)
+    assert heat.mean_map(faint).tolist() == [[1, 0], [0, 1]]
+    assert not heat.mean_map(np.zeros((2, 3, 3))).any()
+    np.testing.assert_array_equal(heat.random_maps(3, 20, seed=1), heat.random_maps(3, 20, seed=1))
+    bell = heat.center_gaussian_maps(2, 21)
     assert bell[0].argmax() == 10 * 21 + 10 and bell[0, 0, 0] == 0
     grey = np.full((8, 8, 3), 100, np.uint8)
-    np.testing.assert_array_equal(overlay(grey, np.zeros((8, 8))), grey)
-    assert not np.array_equal(overlay(grey, np.ones((8, 8))), grey)
+    for value in (0, 1):  # no attention leaves the picture as it is
+        assert np.array_equal(heat.overlay(grey, np.full((8, 8), value)), grey) is (value == 0)
 
 
 def test_field_of_view_of_a_known_network():
     """A 5 x 5 window with stride 4 sees its own place and no other."""
     start = keras.Input((32, 32, 3))
     x = keras.layers.Conv2D(2, 5, strides=4, name="a")(start)
-    x = keras.layers.Dense(2, name="gender", bias_initializer="ones")(
-        keras.layers.GlobalAveragePooling2D()(x)
-    )
+    x = head(2, "gender")(keras.layers.GlobalAveragePooling2D()(x))
     target = explain_target(keras.Model(start, {"gender": x}), "gender", "a")
     field = field_of_view(target, np.zeros((2, 32, 32, 3)))
     assert field.shape == (7, 2)
@@ -282,14 +247,13 @@ def spot_target():
     start = keras.Input((24, 24, 3), name="image")
     x = keras.layers.Conv2D(2, 3, padding="same", activation="relu", name="conv")(start)
     x = keras.layers.Flatten()(x)
-    head = keras.layers.Dense(2, activation="softmax", name="gender")
-    model = keras.Model(start, {"gender": head(x)})
+    model = keras.Model(start, {"gender": head(2, "gender", activation="softmax")(x)})
     kernel = np.zeros((3, 3, 3, 2), np.float32)
     kernel[1, 1] = 1 / 3
     model.get_layer("conv").set_weights([kernel, np.zeros(2)])
     weights = np.zeros((24, 24, 2, 2), np.float32)
     weights[SPOT, SPOT, 0, 1] = 4 / 255 / 36
-    head.set_weights([weights.reshape(-1, 2), np.array([1.0, 0.0])])
+    model.get_layer("gender").set_weights([weights.reshape(-1, 2), np.array([1.0, 0.0])])
     return explain_target(model, "gender", "conv")
 
 
@@ -311,17 +275,16 @@ ONES = np.ones(8, int)
 
 
 def test_the_true_map_beats_the_controls(spot_target, faces, spot):
-    maps = {"random": random_maps(8, 24), "center_gaussian": center_gaussian_maps(8, 24)}
+    maps = {"random": heat.random_maps(8, 24), "center_gaussian": heat.center_gaussian_maps(8, 24)}
     maps["gradcam"] = spot.astype(np.float32)
     per_face, curves = checks.faithfulness(spot_target, faces, maps, ONES, steps=8)
     means = checks.means_of(per_face).pivot(index="method", columns="statistic", values="value")
+    kinds = {"deletion_auc": -1, "insertion_auc": 1, "average_drop": -1}
     for control in CONTROLS:
-        assert means.loc["gradcam", "deletion_auc"] < means.loc[control, "deletion_auc"]
-        assert means.loc["gradcam", "insertion_auc"] > means.loc[control, "insertion_auc"]
-        assert means.loc["gradcam", "average_drop"] < means.loc[control, "average_drop"]
+        gain = means.loc["gradcam"] - means.loc[control]
+        assert all(gain[name] * sign > 0 for name, sign in kinds.items())
     won = checks.against_control(per_face).query("method == 'gradcam'")
-    won = won.set_index("statistic")["beats"]
-    assert won["deletion_auc"] and won["insertion_auc"] and won["average_drop"]
+    assert won.set_index("statistic").loc[list(kinds), "beats"].all()
     assert len(curves) == 3 * 2 * 9 and curves["value"].between(0, 1).all()
     # Curves start and end where they must.
     ends = curves[curves["method"] == "gradcam"].set_index(["mode", "share"])["value"]
@@ -331,12 +294,16 @@ def test_the_true_map_beats_the_controls(spot_target, faces, spot):
     assert ends["deletion", 1] == pytest.approx(spot_target.confidence(grey, ONES).mean())
 
 
-def test_ties_are_broken_at_random_not_by_place(spot_target, faces):
+def test_ties_are_broken_at_random_not_by_place_and_misfits_are_named(spot_target, faces, spot):
     flat = {"gradcam": np.zeros((8, 24, 24))}
     _, curves = checks.faithfulness(spot_target, faces, flat, ONES, steps=2)
     values = curves[curves["mode"] == "deletion"]["value"].to_numpy()
     # By place, half the pixels would hold the whole spot; at random, half of it.
     assert values[1] > values[2] + 0.02
+    with pytest.raises(ValueError, match=r"maps of 'gradcam' have shape \(8, 12, 24\)"):
+        checks.faithfulness(spot_target, faces, {"gradcam": spot[:, ::2]}, ONES)
+    with pytest.raises(ValueError, match="control 'center_gaussian' is not among"):
+        checks.against_control(pd.DataFrame({"method": ["gradcam"], "face": [0]}))
 
 
 def test_near_duplicates_widen_the_intervals():
@@ -347,13 +314,6 @@ def test_near_duplicates_widen_the_intervals():
     grouped = checks.means_of(table, np.repeat(np.arange(100), 10)).iloc[0]
     assert grouped["ci_high"] - grouped["ci_low"] > 2.5 * (alone["ci_high"] - alone["ci_low"])
     assert grouped["value"] == alone["value"] and grouped["n"] == 1000
-
-
-def test_faithfulness_errors(spot_target, faces, spot):
-    with pytest.raises(ValueError, match=r"maps of 'gradcam' have shape \(8, 12, 24\)"):
-        checks.faithfulness(spot_target, faces, {"gradcam": spot[:, ::2]}, ONES)
-    with pytest.raises(ValueError, match="control 'center_gaussian' is not among"):
-        checks.against_control(pd.DataFrame({"method": ["gradcam"], "face": [0]}))
 
 
 def test_cascade_starts_at_one_and_repeats(model, images):
@@ -373,25 +333,20 @@ def test_cascade_starts_at_one_and_repeats(model, images):
 @pytest.mark.parametrize("size", [32, 96, 224])
 def test_regions_divide_the_picture(size):
     masks = region_masks(size)
-    assert tuple(masks) == REGIONS
+    assert tuple(masks) == heat.REGIONS
     assert (sum(mask.astype(int) for mask in masks.values()) == 1).all()
     # mtcnn's median landmarks on real crops, as (x, y) shares of the side.
-    landmarks = {
-        "eyes": [(0.30, 0.285), (0.685, 0.285)],
-        "nose": [(0.49, 0.52)],
-        "mouth": [(0.315, 0.69), (0.665, 0.69)],
-    }
-    for name, points in landmarks.items():
-        for x, y in points:
-            assert masks[name][int(y * size), int(x * size)], (name, x, y)
+    eyes, corners = [(0.30, 0.285), (0.685, 0.285)], [(0.315, 0.69), (0.665, 0.69)]
+    for name, points in {"eyes": eyes, "nose": [(0.49, 0.52)], "mouth": corners}.items():
+        assert all(masks[name][int(y * size), int(x * size)] for x, y in points)
 
 
 def test_attention_sums_to_one():
     eyes = np.repeat(region_masks(40)["eyes"][None].astype(float), 6, axis=0)
-    assert attention_shares(eyes)["eyes"].tolist() == [1] * 6
-    shares = attention_shares(np.random.default_rng(0).random((6, 40, 40)))
+    assert heat.attention_shares(eyes)["eyes"].tolist() == [1] * 6
+    shares = heat.attention_shares(np.random.default_rng(0).random((6, 40, 40)))
     np.testing.assert_allclose(shares.sum(axis=1), 1)
-    assert np.isnan(attention_shares(np.zeros((1, 40, 40)))).all(axis=None)
+    assert np.isnan(heat.attention_shares(np.zeros((1, 40, 40)))).all(axis=None)
 
 
 def test_localisation_on_known_evidence(spot_target, faces, spot):
@@ -408,9 +363,6 @@ def test_localisation_on_known_evidence(spot_target, faces, spot):
     assert (checks.localisation(maps, empty)["n"] == 5).all()
     with pytest.raises(ValueError, match="expected equal"):
         checks.inside(maps["random"], spot[:, :4])
-
-
-def test_evidence_of_synthetic_faces():
     names = ["synthetic/129/000001.png", "synthetic/129/000002.png"]
     masks = checks.evidence_masks(names, "gender", 48)
     assert masks.shape == (2, 48, 48) and masks.dtype == bool and masks.any(axis=(1, 2)).all()

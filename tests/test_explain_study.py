@@ -13,12 +13,12 @@ from utils.datasets import prepare
 from utils.explain import evidence, measure, summary, views
 from utils.explain.__main__ import main
 from utils.explain.checks import FAITHFULNESS, LOWER_IS_BETTER, means_of
-from utils.explain.maps import CONTROLS, METHOD_LABELS, REGIONS
+from utils.explain.maps import CONTROLS, REGIONS
+from utils.explain.maps import METHODS as NAMES
 from utils.paths import ROOT
 from utils.vocabulary import OUTPUTS, probability_columns
 
-SIZE, FACES = 32, 60
-METHODS = [name for name in METHOD_LABELS if name not in CONTROLS]
+SIZE, FACES, METHODS = 32, 60, list(NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -62,29 +62,29 @@ def test_runs_give_faces_tasks_and_layers(opened):
         opened[0].images(["x.jpg"])
 
 
-def test_one_missing_run_does_not_hide_the_others(opened, capsys):
+def test_one_missing_run_does_not_hide_the_others(opened, capsys, tmp_path):
     found = views.open_views(["run-mobilenetv2", "nothing"])
     assert [view.run for view in found] == ["run-mobilenetv2"]
     assert "left out: model 'nothing' is not at hand" in capsys.readouterr().out
     with pytest.raises(ValueError, match="model 'nothing' is not at hand"):
         views.open_views(["nothing"])
     assert views.open_views(dataset="wiki") == []
+    out = tmp_path / "explanations.csv"
+    assert main(["nothing", "--out", str(out)]) == 2
+    assert "model 'nothing' is not at hand" in capsys.readouterr().err and not out.exists()
 
 
 def test_a_network_can_be_explained_on_drawn_faces(opened):
     (view,) = views.open_views(["run-mobilenetv2"], drawn=20)
     names = views.common_faces([view])
     assert view.run == "run-mobilenetv2@synthetic" and len(names) == 20
-    stored = opened[0].predictions.loc[names]
-    np.testing.assert_allclose(
-        view.predictions.loc[names, "pred_age"], stored["pred_age"], rtol=1e-4
-    )
-    columns = probability_columns("gender")
-    np.testing.assert_allclose(view.predictions.loc[names, columns], stored[columns], atol=1e-5)
+    columns = ["pred_age", *probability_columns("gender")]
+    stored, judged = (one.predictions.loc[names, columns] for one in (opened[0], view))
+    np.testing.assert_allclose(judged, stored, rtol=1e-4)
 
 
 SMALL = {"n": 12, "faithful": 5, "sanity": 3, "slow": 3, "steps": 3, "stages": 2, "least": 3}
-FAST = SMALL | {"methods": list(METHODS[:2])}
+FAST = SMALL | {"methods": METHODS[:2]}
 
 
 def test_measure_fills_the_table(opened):
@@ -137,9 +137,8 @@ def test_measuring_goes_on_where_it_stopped(opened, tmp_path, monkeypatch):
     assert files() == before
     with pytest.raises(AssertionError, match="measured again"):
         again(settings=FAST | {"steps": 2})
-    evidence.evidence_path(out.parent / "explanations", first[0].about["run"], "gender").write_text(
-        "x"
-    )
+    run = first[0].about["run"]
+    evidence.evidence_path(out.parent / "explanations", run, "gender").write_text("x")
     with pytest.raises(AssertionError, match="measured again"):
         again()
 
@@ -153,12 +152,6 @@ def test_real_mean_faces_need_thirty(opened, monkeypatch):
     groups = measure._groups(opened[0], "age", names)
     assert set(faces) == {group for group, rows in groups.items() if len(rows) >= 30}
     assert "all" in faces and len(faces) < len(everyone)
-
-
-def test_command_line_names_a_missing_run(tmp_path, capsys):
-    out = tmp_path / "explanations.csv"
-    assert main(["nothing", "--out", str(out)]) == 2
-    assert "model 'nothing' is not at hand" in capsys.readouterr().err and not out.exists()
 
 
 # ---------------------------------------------------------------- stored measurements
@@ -201,7 +194,7 @@ def study(tmp_path):
     return tmp_path
 
 
-def test_sentences_are_computed(study):
+def test_sentences_are_computed_and_coarse_maps_claim_no_region(study):
     page = summary.summarise_study(study)
     text = "\n".join(page.sentences)
     # Four of eight comparisons are no majority.
@@ -216,12 +209,7 @@ def test_sentences_are_computed(study):
     methods = page.tables["methods"]
     better = methods.assign(**dict.fromkeys(FAITHFULNESS, 2), fails=[1, 0, 1, 1])
     assert summary.trusted(better).startswith("**To be trusted most: Grad-CAM++**")
-
-
-def test_coarse_maps_claim_no_region(study):
-    """Cells of a 3 x 3 map cover eyes and nose at once."""
-    page = summary.summarise_study(study)
-    text = "\n".join(page.sentences)
+    # Cells of a 3 x 3 map cover eyes and nose at once.
     assert "nothing is said about regions for Resnet50" in text
     (legend,) = [axis.get_legend() for axis in page.figures["attention"].axes if axis.get_legend()]
     assert [entry.get_text() for entry in legend.get_texts()] == ["Alexnet"]
@@ -245,15 +233,15 @@ def test_true_evidence_is_compared_with_the_gaussian(study):
     assert "synthetic" in page.figures["true_evidence"].finding.lower()
 
 
-def test_nothing_measured_gives_an_empty_page(tmp_path):
-    page = summary.summarise_study(tmp_path)
-    assert not page.sentences and not page.figures
-
-
-def test_stored_measurements_of_the_study_can_still_be_read():
+def test_stored_measurements_of_the_study_can_still_be_read(tmp_path):
     page = summary.summarise_study(ROOT / "reports" / "study")
     assert set(page.figures) == {"attention", "mean_maps", "methods", "true_evidence"}
     assert len(page.tables["methods"]) == 4 and (page.tables["methods"]["cases"] == 16).all()
+    # What the docstring of the regions claims is in the stored table.
+    table = pd.read_csv(ROOT / "reports" / "study" / evidence.FOLDER / "region_check.csv")
+    assert len(table) == 5 and (table["n"] >= 150).all() and (table["inside"] >= 0.9).all()
+    page = summary.summarise_study(tmp_path)
+    assert not page.sentences and not page.figures
 
 
 def test_evidence_files_repeat_byte_by_byte(tmp_path):
@@ -300,7 +288,7 @@ def test_the_page_needs_no_tensorflow(study):
     assert ended.returncode == 0, ended.stderr[-2000:]
 
 
-def test_the_published_check_supports_the_regions():
-    """What the docstring of the regions claims is in the stored table."""
-    table = pd.read_csv(ROOT / "reports" / "study" / evidence.FOLDER / "region_check.csv")
-    assert len(table) == 5 and (table["n"] >= 150).all() and (table["inside"] >= 0.9).all()
+def test_every_bar_is_that_of_the_project():
+    """`tqdm.auto` puts a red box about IProgress into a notebook."""
+    texts = {path.name: path.read_text() for path in (ROOT / "utils").rglob("*.py")}
+    assert [name for name, text in texts.items() if "import tqdm" in text] == ["progress.py"]

@@ -145,7 +145,7 @@ def test_disk_too_small_or_filling_up(server, tmp_path, monkeypatch):
         patch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
         with pytest.raises(DataError, match="FACES_DATA_DIR"):
             download(server.url, tmp_path / "file.tar")
-    monkeypatch.setattr(fetching, "_save", full)
+    monkeypatch.setattr(fetching, "progress_bar", full)
     with pytest.raises(DataError, match="No space left.*FACES_DATA_DIR"):
         download(server.url, tmp_path / "file.tar")
     assert not (tmp_path / "file.tar").exists()

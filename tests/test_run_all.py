@@ -70,7 +70,7 @@ def test_ablations_are_chosen_by_name_and_minutes_and_published_ones_stay(monkey
     assert set(left_out.values()) == {"published in reports/study"} and len(left_out) == 4
     assert not study.planned(profile, {"only": "image_mode", "most_minutes": "6"})[0]
     monkeypatch.setattr(study, "PUBLISHED", tmp_path)
-    assert len(study.planned(profile, {})[0]) == 42
+    assert len(study.planned(profile, {})[0]) == 54
     assert len(study.planned(profile, {"only": "trainings"})[0]) == 14
 
 

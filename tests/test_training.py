@@ -39,14 +39,20 @@ SMALL = {
     "input_size": 64,
     "precision": "float32",
 }
-FILES = {
-    *("config.json", "history.csv", "predictions.parquet", "metrics.json"),
-    *("cost.json", "environment.json", "model.keras"),
-}
+FILES = "config.json history.csv predictions.parquet metrics.json cost.json environment.json"
+FILES = {*FILES.split(), "model.keras"}
 
 
 def small(**options) -> RunConfig:
     return RunConfig(**(SMALL | options))
+
+
+def weights_of(folder) -> list[np.ndarray]:
+    return study.load_model(folder).get_weights()
+
+
+def assert_same(arrays, others) -> None:
+    assert [np.array_equal(a, b) for a, b in zip(arrays, others, strict=True)].count(False) == 0
 
 
 @pytest.fixture(scope="module")
@@ -59,24 +65,19 @@ def faces(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("options", "tasks"),
+    ("protocol", "model", "asked", "tasks"),
     [
-        (
-            {"model": "alexnet", "protocol": "linear_probe"},
-            ["age", "age_bin", "ethnicity", "gender"],
-        ),
-        (
-            {"model": "mobilenetv2", "protocol": "partial", "tasks": ["gender", "age"]},
-            ["age", "age_bin", "gender"],
-        ),
-        ({"model": "alexnet", "protocol": "finetune", "tasks": ["ethnicity"]}, ["ethnicity"]),
-        ({"protocol": "scratch"}, ["age_bin", "gender"]),
-        ({"protocol": "regress"}, ["age"]),
+        ("linear_probe", "alexnet", None, ["age", "age_bin", "ethnicity", "gender"]),
+        ("partial", "mobilenetv2", ["gender", "age"], ["age", "age_bin", "gender"]),
+        ("finetune", "alexnet", ["ethnicity"], ["ethnicity"]),
+        ("scratch", None, None, ["age_bin", "gender"]),
+        ("regress", None, None, ["age"]),
     ],
-    ids=["linear_probe", "partial", "finetune", "scratch", "regress"],
 )
-def test_every_protocol_leaves_a_complete_run(options, tasks, work_dir):
-    folder = train(small(**options))
+def test_every_protocol_leaves_a_complete_run(protocol, model, asked, tasks, work_dir):
+    options = {"model": model, "tasks": asked}
+    given = {name: value for name, value in options.items() if value}
+    folder = train(small(protocol=protocol, **given))
     assert folder.parent == work_dir / "runs"
     assert {path.name for path in folder.iterdir()} == FILES
     rows = pd.DataFrame(read_json(folder / "metrics.json")["rows"])
@@ -101,9 +102,7 @@ def test_a_finished_run_is_read_and_not_trained_again(work_dir, monkeypatch):
     monkeypatch.setattr(EpochRecord, "on_epoch_begin", lambda *_: pytest.fail("trained again"))
     names = run_cells(config, until="test_scores =")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    stored = study.load_model(folder).get_weights()
-    for own, kept in zip(names["network"].get_weights(), stored, strict=True):
-        np.testing.assert_array_equal(own, kept)
+    assert_same(names["network"].get_weights(), weights_of(folder))
     with pytest.raises(ValueError, match="epochs: 1 there, 7 wanted"):
         run_cells(small(model="alexnet", protocol="linear_probe", tasks=["gender"], epochs=7))
 
@@ -111,7 +110,7 @@ def test_a_finished_run_is_read_and_not_trained_again(work_dir, monkeypatch):
 def _bytes_of(folder) -> dict:
     """Content that must not depend on an interruption: no seconds, no dates."""
     history = pd.read_csv(folder / "history.csv").drop(columns="seconds").to_csv()
-    weights = b"".join(array.tobytes() for array in study.load_model(folder).get_weights())
+    weights = b"".join(array.tobytes() for array in weights_of(folder))
     kept = [(folder / name).read_bytes() for name in ("predictions.parquet", "metrics.json")]
     return [hashlib.sha256(x).hexdigest() for x in (history.encode(), weights, *kept)]
 
@@ -154,28 +153,24 @@ def test_other_age_losses_and_wide_heads(age_loss, work_dir):
     np.testing.assert_allclose(gender.sum(axis=1), 1, atol=1e-4)
 
 
-def test_the_notebook_builds_what_utils_build(work_dir):
-    for model, age_loss, width in [
-        ("mobilenetv2", "distribution", 0),
-        ("alexnet", "ordinal", 0),
-        ("alexnet", "class", 150),
-    ]:
-        config = small(model=model, protocol="linear_probe", age_loss=age_loss, seed=7)
-        config.head_width = width
-        own = run_cells(config, until="seam =")["network"]
-        keras.backend.clear_session()
-        ours = build_network(model, 64, weights="none", seed=7, age_head=age_loss, head_width=width)
-        assert own.get_config() == ours.get_config()
-        for one, other in zip(own.get_weights(), ours.get_weights(), strict=True):
-            np.testing.assert_array_equal(one, other)
+@pytest.mark.parametrize(
+    ("model", "age_loss", "width"),
+    [("mobilenetv2", "distribution", 0), ("alexnet", "ordinal", 0), ("alexnet", "class", 150)],
+)
+def test_the_notebook_builds_what_utils_build(model, age_loss, width, work_dir):
+    config = small(model=model, protocol="linear_probe", age_loss=age_loss, seed=7)
+    config.head_width = width
+    own = run_cells(config, until="seam =")["network"]
+    keras.backend.clear_session()
+    ours = build_network(model, 64, weights="none", seed=7, age_head=age_loss, head_width=width)
+    assert own.get_config() == ours.get_config()
+    assert_same(own.get_weights(), ours.get_weights())
 
 
 def test_a_start_from_the_shipped_network(work_dir):
     names = run_cells(small(weights="shipped", protocol="linear_probe"), until="seam =")
     given = names["models"].shipped_backbone_weights("mobilenetv2")
-    own = names["network"].get_weights()[: len(given)]
-    for one, other in zip(own, given, strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_same(names["network"].get_weights()[: len(given)], given)
     with pytest.raises(ValueError, match="shipped"):
         run_cells(small(weights="shipped", model="alexnet"), until="seam =")
 
@@ -208,9 +203,9 @@ def test_a_training_goes_on_from_another_run_at_another_size(work_dir):
     first = train(small(tasks=["gender"], weights="shipped"))
     again = {"tasks": ["gender"], "input_size": 48, "start_from": first.name}
     second = train(small(**again, learning_rate=1e-9))
-    pairs = zip(*(study.load_model(one).get_weights() for one in (first, second)), strict=True)
-    trained = [np.allclose(a, b, atol=1e-6) for a, b in pairs]
-    assert np.mean(trained) > 0.6  # all but the running means of normalisation
+    pairs = zip(weights_of(first), weights_of(second), strict=True)
+    near = [np.allclose(a, b, atol=1e-6) for a, b in pairs]
+    assert np.mean(near) > 0.6  # all but the running means of normalisation
     before, after = (read_json(one / "cost.json")["train_seconds"] for one in (first, second))
     assert after > before
     with pytest.raises(ValueError, match="no finished run of that name"):
@@ -219,27 +214,24 @@ def test_a_training_goes_on_from_another_run_at_another_size(work_dir):
         run_cells(small(**again | {"input_size": 64, "model": "alexnet"}))
     # Only scored, without flip TTA: nothing is trained, the history is that of the first.
     scored = train(small(tasks=["gender"], start_from=first.name, epochs=0, flip_tta=False))
-    same = zip(*(study.load_model(one).get_weights() for one in (first, scored)), strict=True)
-    assert all(np.array_equal(a, b) for a, b in same)
+    assert_same(weights_of(first), weights_of(scored))
     assert (scored / "history.csv").read_bytes() == (first / "history.csv").read_bytes()
     p = [pd.read_parquet(one / "predictions.parquet") for one in (first, scored)]
     assert not np.allclose(p[0]["p_gender_male"], p[1]["p_gender_male"])
     assert {path.name for path in scored.iterdir()} == FILES
 
 
-def test_too_few_faces_are_said_before_training(work_dir):
-    with pytest.raises(ValueError, match="too few faces"):
-        run_cells(small(dataset_options={"n": 4}, model="alexnet", protocol="linear_probe"))
-
-
-def test_a_training_that_diverges_says_so_at_once(work_dir):
-    with pytest.raises(ValueError, match="training diverged.*lower learning_rate"):
-        train(small(protocol="linear_probe", model="alexnet", learning_rate=1e30))
-
-
-def test_an_unknown_backbone_lists_those_there_are():
-    with pytest.raises(ValueError, match="backbone 'vgg' is unknown; expected one of.*vgg19"):
-        machine.settle(RunConfig(model="vgg"))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataset_options": {"n": 4}}, "too few faces"),
+        ({"learning_rate": 1e30}, "training diverged.*lower learning_rate"),
+        ({"model": "vgg"}, "backbone 'vgg' is unknown; expected one of.*vgg19"),
+    ],
+)
+def test_what_cannot_be_trained_says_so_at_once(options, message, work_dir):
+    with pytest.raises(ValueError, match=message):
+        train(small(**{"protocol": "linear_probe", "model": "alexnet"} | options))
 
 
 def test_the_machine_is_described(monkeypatch):
@@ -384,15 +376,13 @@ def test_a_missing_label_is_said(faces):
 
 
 def test_step_decay_of_the_second_study():
-    phases = [
-        {"epochs": 22, "rate": 0.008, "factor": 0.5, "every": 5},
-        {"epochs": 22, "rate": 0.002, "factor": 0.5, "every": 7},
-    ]
-    schedule = step_decay(10, phases)
-    rates = [float(schedule(10 * epoch)) for epoch in (0, 4, 5, 21, 22, 29, 43, 99)]
-    np.testing.assert_allclose(
-        rates, [0.008, 0.008, 0.004, 0.0005, 0.002, 0.001, 0.00025, 0.00025], rtol=1e-5
+    phase = {"epochs": 22, "factor": 0.5}
+    schedule = step_decay(
+        10, [phase | {"rate": 8e-3, "every": 5}, phase | {"rate": 2e-3, "every": 7}]
     )
+    rates = {0: 8e-3, 4: 8e-3, 5: 4e-3, 21: 5e-4, 22: 2e-3, 29: 1e-3, 43: 2.5e-4, 99: 2.5e-4}
+    found = {epoch: float(schedule(10 * epoch)) for epoch in rates}
+    assert found == pytest.approx(rates, rel=1e-5)
     assert float(schedule(49)) == pytest.approx(0.008) and float(schedule(50)) < 0.005
 
 
@@ -420,62 +410,46 @@ def test_flip_tta_is_the_mean_over_picture_and_mirror_image(faces):
     np.testing.assert_allclose(both, (alone + mirrored) / 2, atol=1e-5)
 
 
-def test_surplus_outputs_of_a_wide_head_are_dropped():
-    age, gender = np.full((2, 1000), 1e-3), np.full((2, 1000), 1e-3)
-    columns = prediction_columns({"age": age, "gender": gender})
+def test_columns_of_predictions_by_hand(faces):
+    # Surplus outputs of a wide head are dropped.
+    wide = np.full((2, 1000), 1e-3)
+    columns = prediction_columns({"age": wide, "gender": wide})
     assert columns["pred_age"].tolist() == pytest.approx([58, 58])  # 499.5 with all outputs
     np.testing.assert_allclose(columns.filter(like="p_gender").sum(axis=1), 1)
-
-
-def test_quantiles_of_a_flat_distribution():
-    p = np.full((1, 100), 0.01)
-    assert age_quantile(p, 0.1)[0] == pytest.approx(9.5)
-    assert age_quantile(p, 0.9)[0] == pytest.approx(89.5)
-
-
-def test_bins_come_from_the_distribution_if_they_have_no_head(faces):
-    p = np.zeros((2, 117), "float32")
-    p[0, 24], p[1, 25] = 1, 1
+    flat = np.full((1, 100), 0.01)
+    assert age_quantile(flat, 0.1)[0] == pytest.approx(9.5)
+    assert age_quantile(flat, 0.9)[0] == pytest.approx(89.5)
+    # Bins come from the distribution if they have no head.
+    p = np.eye(117, dtype="float32")[[24, 25]]
     columns = predictions_table(faces.table.head(2), {"age": p})
-    assert columns["p_age_bin_0"].tolist() == [1, 0]
-    assert columns["p_age_bin_1"].tolist() == [0, 1]
+    assert columns[["p_age_bin_0", "p_age_bin_1"]].to_numpy().tolist() == [[1, 0], [0, 1]]
     assert columns["pred_age"].tolist() == [24, 25]
 
 
 # ---------------------------------------------------------------- another backend
 
 
+def python(code: str, environment: dict) -> subprocess.CompletedProcess:
+    call = [sys.executable, "-c", code]
+    return subprocess.run(call, env=environment, capture_output=True, text=True, timeout=600)
+
+
 def test_jax_trains_without_tensorflow(tmp_path):
     pytest.importorskip("jax", reason="jax is not installed (pip install '.[test]')")
     code = textwrap.dedent("""
         import sys
-
-        class Blocked:
-            def find_spec(self, name, path=None, target=None):
-                if name.split(".")[0] in ("tensorflow", "torch"):
-                    raise ImportError(f"{name} is blocked")
-
-        sys.meta_path.insert(0, Blocked())
-        import os
+        sys.modules |= {"tensorflow": None, "torch": None}  # an import of them fails
         from conftest import train
         from utils.plan import RunConfig
         for protocol in ("linear_probe", "finetune"):
             folder = train(RunConfig(
                 dataset="synthetic", dataset_options={"n": 100}, model="alexnet",
                 protocol=protocol, weights="none", epochs=2, input_size=64))
-        assert "tensorflow" not in sys.modules
         print(folder)
     """)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ
-        | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "FACES_WORK_DIR": str(tmp_path)}
-        | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=600,
-    )
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    own = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "FACES_WORK_DIR": str(tmp_path)}
+    done = python(code, os.environ | own | {"PYTHONPATH": path})
     assert done.returncode == 0, done.stderr[-2000:]
     folder = tmp_path / "runs" / done.stdout.strip().splitlines()[-1].rsplit("/")[-1]
     assert read_json(folder / "environment.json")["backend"] == "jax"
@@ -486,12 +460,8 @@ def test_jax_trains_without_tensorflow(tmp_path):
 
 def test_tensorflow_does_not_greet():
     # Two lines about oneDNN and CUDA, in red, were the first thing that a newcomer saw.
-    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    own = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    own |= {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT)}
     code = "import utils, importlib.util; importlib.util.find_spec('tensorflow'); import keras"
-    done = subprocess.run(
-        [sys.executable, "-c", code + "; keras.layers.Dense(1)(keras.ops.ones((1, 1)))"],
-        env=environment | {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = python(code + "; keras.layers.Dense(1)(keras.ops.ones((1, 1)))", own)
     assert done.returncode == 0 and done.stderr == ""

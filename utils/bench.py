@@ -50,7 +50,7 @@ MARK = "<!-- measured -->"  # the table stands between two of these
 class Bench:
     """Sizes and repeats; real faces and ImageNet weights where they are, else stand-ins."""
 
-    def __init__(self, quick: bool = False):
+    def __init__(self, quick: bool):
         self.quick, self.repeats = quick, 1 if quick else 5
         self.weights = "none" if quick or weights_dir() is None else "imagenet"
         self.dataset = "utkface" if not quick and datasets.is_there("utkface") else "synthetic"
@@ -98,12 +98,7 @@ class Row:
 
 
 def in_turns(sides: dict, repeats: int) -> tuple[dict, dict]:
-    """Median seconds and last result of some functions, called in turns after one warm-up.
-
-    >>> seconds, results = in_turns({"a": lambda: 1, "b": lambda: 2}, repeats=3)
-    >>> sorted(seconds), results
-    (['a', 'b'], {'a': 1, 'b': 2})
-    """
+    """Median seconds and last result of some functions, called in turns after one warm-up."""
     seconds, results = {name: [] for name in sides}, {}
     for name in [*sides] * (repeats + 1):
         gc.collect()
@@ -135,6 +130,7 @@ def smoke(bench: Bench) -> Measured:
 
 def _one_probe(bench: Bench, name: str) -> tuple[float, float, float]:
     """Seconds of the first study both ways, and how far apart the probabilities are."""
+    keras.backend.clear_session()
     size, keys = bench.pick(224, 64), itertools.count()
     table, images = bench.faces(bench.pick(SUBSETS[name], 24), size)
     y = losses.targets(table, TASKS)
@@ -169,10 +165,7 @@ def _one_probe(bench: Bench, name: str) -> tuple[float, float, float]:
 
 def probe(bench: Bench) -> Measured:
     """Linear probes of the first study by a cost model, from seconds a face."""
-    each = {}
-    for name in bench.pick(tuple(SUBSETS), ("alexnet",)):
-        each[name] = _one_probe(bench, name)
-        keras.backend.clear_session()
+    each = {name: _one_probe(bench, name) for name in bench.pick(tuple(SUBSETS), ("alexnet",))}
     ours, whole, apart = zip(*each.values(), strict=True)
     note = "cost model: three tasks, ten epochs, all of UTKFace; each alone: "
     note += ", ".join(f"{name} {slow / fast:.1f}" for name, (fast, slow, _) in each.items())
@@ -213,7 +206,7 @@ def gradcam(bench: Bench) -> Measured:
 
     sides = {
         "one": lambda: np.stack([one(face) for face in images[:, None]]),
-        "ours": lambda: cams.batched_gradcam(target, images, "gender"),
+        "ours": lambda: cams.batched_gradcam(target, images),
     }
     taken, made = in_turns(sides, bench.repeats)
     note = f"gender, {len(images)} faces at {size} px, compiled before"
@@ -252,16 +245,16 @@ def memory(bench: Bench) -> Measured:
 
 def latency(bench: Bench) -> Measured:
     """One face through the shipped network."""
-    network, calls = models.load(SHIPPED), bench.pick(50, 3)
+    network, calls = models.load(SHIPPED), range(bench.pick(50, 3))
     face = np.asarray(bench.faces(1, network.inputs[0].shape[1])[1], "float32")
     sides = {
-        "ours": lambda: [network.predict_on_batch(face) for _ in range(calls)][-1],
-        "predict": lambda: [network.predict(face, verbose=0) for _ in range(calls)][-1],
+        "ours": lambda: [network.predict_on_batch(face) for _ in calls][-1],
+        "predict": lambda: [network.predict(face, verbose=0) for _ in calls][-1],
     }
     taken, made = in_turns(sides, bench.repeats)
-    one = {name: 1000 * seconds / calls for name, seconds in taken.items()}
-    note = f"mean of {calls} calls, without finding the face"
-    return Measured(*one.values(), note, "probabilities", _apart(*made.values()), 1e-5)
+    each = [1000 * seconds / len(calls) for seconds in taken.values()]
+    note = f"mean of {len(calls)} calls, without finding the face"
+    return Measured(*each, note, "probabilities", _apart(*made.values()), 1e-5)
 
 
 _ROWS = [

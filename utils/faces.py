@@ -8,9 +8,11 @@ and roll that faces have in the pictures of the network's training set.
 import functools
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from utils.files import DataError
@@ -29,35 +31,13 @@ PROPOSALS = 1000  # kept per step; suppression needs memory of the order of thei
 class Frame(NamedTuple):
     """Where a face lies in the pictures of a data set, so that others can be cut the same way."""
 
-    template: tuple  # five landmarks as shares of the side
+    template: list  # five landmarks as shares of the side
     margin: float  # side of the crop over the square root of the face box's area
     drop: float  # the crop's centre lies that share of the same root below the box's centre
 
 
-# Where MTCNN puts left eye, right eye, nose and the corners of the mouth: medians of 149 pictures
-# each, drawn with seed 129, laid on grey of twice their side (again in tests/test_demo_faces.py).
-# UTKFace is aligned by landmarks, roll included: eyes are level (quartiles -1.0 and 1.0 degrees)
-# and spread by 3 of 200 pixels. On 149 other pictures the five points bring back the crop to within
-# 4.7 pixels of 200 (median of root mean squares), eyes alone 6.9, the box with the eyes' roll 9.9.
-_UTKFACE = Frame(
-    ((0.2987, 0.2910), (0.6843, 0.2912), (0.4900, 0.5167), (0.3186, 0.6850), (0.6664, 0.6882)),
-    1.067,
-    0.076,
-)
-# WIKI is cut around a detector's box with a margin of 40 %, not aligned (roll: -6 and 3 degrees).
-_WIKI = Frame(
-    ((0.3768, 0.3973), (0.5735, 0.3915), (0.4643, 0.5122), (0.4031, 0.6108), (0.5781, 0.6072)),
-    2.074,
-    0.079,
-)
-# FairFace in its edition with a margin of 1.25 (roll: -4 and 2 degrees).
-_FAIRFACE = Frame(
-    ((0.4197, 0.4136), (0.5716, 0.4131), (0.4971, 0.5063), (0.4296, 0.5821), (0.5635, 0.5823)),
-    2.586,
-    0.087,
-)
-# Drawn faces lie where UTKFace's do.
-FRAMES = {"utkface": _UTKFACE, "synthetic": _UTKFACE, "wiki": _WIKI, "fairface": _FAIRFACE}
+_TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+FRAMES = {dataset: Frame(**frame) for dataset, frame in _TABLE.items()}  # how measured: there
 
 
 def frame_of(dataset: str) -> Frame:
@@ -65,7 +45,7 @@ def frame_of(dataset: str) -> Frame:
     if same_faces(dataset) not in FRAMES:
         raise DataError(
             f"where faces lie in {dataset} is known for {list(FRAMES)} only; measure it and add "
-            "it to FRAMES in utils/faces.py"
+            "it to utils/faces.yaml"
         )
     return FRAMES[same_faces(dataset)]
 
@@ -74,18 +54,12 @@ def frame_of(dataset: str) -> Frame:
 class Face:
     """One face, in pixels of the picture it was found in.
 
-    Attributes
-    ----------
-    box : tuple of float
-        x, y, width, height; may reach beyond the picture.
-    confidence : float
-        Of the detector, 0..1.
-    landmarks : float array [5, 2] or None
-        x, y of left eye, right eye, nose, corners of the mouth, as the viewer sees left and right.
+    `landmarks` [5, 2] are x, y of left eye, right eye, nose, corners of the mouth, as the viewer
+    sees left and right.
     """
 
-    box: tuple[float, float, float, float]
-    confidence: float
+    box: tuple[float, float, float, float]  # x, y, width, height; may reach beyond the picture
+    confidence: float  # of the detector, 0..1
     landmarks: np.ndarray | None = None
 
 
@@ -139,16 +113,12 @@ def _search(pixels: np.ndarray) -> np.ndarray:
     return onet(pixels, found) if len(found) else found
 
 
-def detect(image) -> list[Face]:
-    """Find the faces of a picture, the largest first.
+def detect(picture: Image.Image) -> list[Face]:
+    """Find the faces of an RGB picture, the largest first.
 
-    Parameters
-    ----------
-    image : PIL.Image or uint8 array [height, width, 3]
-        RGB. Faces narrower than about 4 % of the longer side are not looked for, and those found
-        with a confidence below 0.9 are left out.
+    Faces narrower than about 4 % of the longer side are not looked for, and those found with a
+    confidence below 0.9 are left out.
     """
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
     if min(picture.size) < 16:
         return []
     shrink, small = max(picture.size) / DETECT_SIDE, picture
@@ -183,24 +153,17 @@ def locate(picture: Image.Image) -> Face | None:
 
 
 def crop_like_training(
-    image: Image.Image, box, landmarks=None, size: int = TRAINING_SIDE, frame: Frame = _UTKFACE
+    image: Image.Image,
+    box,
+    landmarks=None,
+    size: int = TRAINING_SIDE,
+    frame: Frame = FRAMES["utkface"],
 ) -> Image.Image:
-    """Cut out a face with the place, size and roll that faces have in a training set.
+    """Cut out a face with the place, size and roll that faces have in a training set (`frame_of`).
 
-    Parameters
-    ----------
-    image : PIL.Image
-        RGB.
-    box : sequence of 4 floats
-        x, y, width, height of the face, as `detect` gives it.
-    landmarks : float array [5, 2], optional
-        As `detect` gives them. Without them, or if they contradict the box, the box alone decides
-        and the roll stays.
-    size : int
-        Side of the result in pixels.
-    frame : Frame
-        Of the training set (`frame_of`).
-        The result is black where the picture ends, as in UTKFace.
+    Box and landmarks are as `detect` gives them. Without landmarks, or if they contradict the box,
+    the box alone decides and the roll stays. The result, `size` pixels a side, is black where the
+    picture ends, as in UTKFace.
 
     Examples
     --------

@@ -12,6 +12,8 @@ import h5py
 import numpy as np
 
 from utils import study
+from utils.backbones import layers  # noqa: F401  saved networks hold these layers
+from utils.backbones.networks import FEATURES, build_network, cut
 from utils.files import DataError, read_json, write_aside, write_json
 from utils.paths import ROOT, runs_dir
 from utils.vocabulary import modern
@@ -87,22 +89,8 @@ def load(name: str, input_size: int = 0):
     """
     folder = folder_of(name)
     _check_file(folder)
-    return _load_shipped(folder, input_size) if is_shipped(folder) else study.load_model(folder)
-
-
-def _network_file(folder: Path) -> Path:
-    return folder / ("weights.h5" if is_shipped(folder) else "model.keras")
-
-
-def _check_file(folder: Path) -> None:
-    path = _network_file(folder)  # Keras would call a damaged file "not found"
-    if not (h5py.is_hdf5(path) if is_shipped(folder) else zipfile.is_zipfile(path)):
-        raise DataError(f"{path} is damaged; restore it, or train the run again with notebook 02")
-
-
-def _load_shipped(folder: Path, input_size: int):
-    from utils.backbones.networks import build_network  # starts Keras: not for a list of models
-
+    if not is_shipped(folder):
+        return study.load_model(folder)
     about, path = describe(folder), _network_file(folder)
     size = input_size or about["input_size"]
     network = build_network(about["model"], size, about["tasks"], weights="none")
@@ -118,13 +106,21 @@ def _load_shipped(folder: Path, input_size: int):
     return network
 
 
+def _network_file(folder: Path) -> Path:
+    return folder / ("weights.h5" if is_shipped(folder) else "model.keras")
+
+
+def _check_file(folder: Path) -> None:
+    path = _network_file(folder)  # Keras would call a damaged file "not found"
+    if not (h5py.is_hdf5(path) if is_shipped(folder) else zipfile.is_zipfile(path)):
+        raise DataError(f"{path} is damaged; restore it, or train the run again with notebook 02")
+
+
 def shipped_backbone_weights(model: str) -> list[np.ndarray]:
     """Weights of a backbone, without heads, from the shipped network that was trained on faces.
 
     In the order of ``get_weights()`` of the bare backbone, in float32, for any input size.
     """
-    from utils.backbones.networks import FEATURES, cut  # starts Keras: not for a list of models
-
     shipped = {describe(f)["model"]: f for f in filter(is_shipped, sorted(SHIPPED.glob("*")))}
     if model not in shipped:
         raise ValueError(f"weights='shipped': backbone {model!r}, expected one of {[*shipped]}")

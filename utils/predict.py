@@ -8,7 +8,6 @@ lay in training.
 """
 
 import argparse
-import functools
 import itertools
 import os
 import sys
@@ -18,8 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from utils import datasets, faces, models
@@ -130,9 +127,16 @@ def _open(path: Path) -> Image.Image:
     return open_rgb(path, upright=True)
 
 
-def _folder_parts(paths, model, detect, bad, progress=True) -> Iterator[pd.DataFrame]:
-    scorer = Scorer(model)
-    bar = progress_bar(paths, desc="predict", unit="picture", show=progress)
+def score_folder(
+    folder: Path, model: str, detect: bool = False, bad: list | None = None
+) -> Iterator[pd.DataFrame]:
+    """Predictions for every picture below a folder, in parts; `bad` takes others with the reason.
+
+    With `detect` the faces are found and cropped as in training, and ``#1``, ``#2`` ... is appended
+    to the name of a picture with several; else each picture is taken as a face crop.
+    """
+    paths, bad = find_pictures(folder), [] if bad is None else bad
+    scorer, bar = Scorer(model), progress_bar(paths, desc="predict", unit="picture")
     find, unknown = (faces.detect if detect else _whole), dict.fromkeys(("gender", "ethnicity"))
     for part in scored(scorer, bar, lambda name: _open(paths[name]), find, bad):
         labels = part[["image"]].assign(split="test", age=np.float32("nan"), **unknown)
@@ -143,59 +147,37 @@ def _folder_parts(paths, model, detect, bad, progress=True) -> Iterator[pd.DataF
         )
 
 
-def predict_folder(
-    folder: Path | str, model: str, detect: bool = False, progress: bool = True
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predictions for every picture below a folder, and `image` and `reason` of those left out.
-
-    With `detect` the faces are found and cropped as in training, and ``#1``, ``#2`` ... is appended
-    to the name of a picture with several; else each picture is taken as a face crop.
-    """
-    bad: list = []
-    parts = list(_folder_parts(find_pictures(Path(folder)), model, detect, bad, progress))
-    return pd.concat(parts, ignore_index=True), pd.DataFrame(bad, columns=["image", "reason"])
-
-
 @contextmanager
-def table_file(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Yield a function that adds rows to a file; a place that cannot be written is told at once."""
+def _written(path: Path) -> Iterator[list]:
+    """Yield a list of tables that become one file; a place that cannot be written is told first."""
     if path.suffix not in (".csv", ".parquet") or path.is_dir():
         raise DataError(f"--out {_text(path)}: expected the name of a .csv or .parquet file")
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(open(stack.enter_context(write_aside(path)), "wb"))
+            aside = stack.enter_context(write_aside(path))
+            aside.touch()
         except OSError as error:
-            why = error.strerror
-            raise DataError(
-                f"--out {_text(path)} cannot be written ({why}); name another"
-            ) from None
-
-        @functools.cache
-        def parquet(schema):
-            return stack.enter_context(pq.ParquetWriter(file, schema, compression="zstd"))
-
-        def add(part):
-            if path.suffix == ".csv":
-                # A spreadsheet runs a cell that begins so as a formula.
-                inert = part["image"].str.replace(r"^(?=[=+@\t\r-])", "'", regex=True)
-                part = part.assign(image=inert)
-                part.to_csv(file, index=False, header=file.tell() == 0, float_format="%.5g")
-            else:
-                table = pa.Table.from_pandas(part, preserve_index=False)
-                parquet(table.schema).write_table(table)
-
-        yield add
+            fault = f"cannot be written ({error.strerror}); name another"
+            raise DataError(f"--out {_text(path)} {fault}") from None
+        yield (parts := [])
+        table = pd.concat(parts, ignore_index=True)
+        if path.suffix == ".csv":
+            # A spreadsheet runs a cell that begins so as a formula.
+            table["image"] = table["image"].str.replace(r"^(?=[=+@\t\r-])", "'", regex=True)
+            table.to_csv(aside, index=False, float_format="%.5g")
+        else:
+            table.to_parquet(aside, index=False, compression="zstd")
 
 
 # ---------------------------------------------------------------- data sets
 
 
-def other_faces(dataset: str, limit: int = LIMIT, root: Path | None = None) -> datasets.FaceSet:
+def other_faces(dataset: str, limit: int = LIMIT) -> datasets.FaceSet:
     """Test faces of a data set with their groups of near-duplicates.
 
     All faces of a set without a published split; of either, `limit` at most (0: all).
     """
-    found, published = datasets.load(dataset, root), published_split(dataset)
+    found, published = datasets.load(dataset), published_split(dataset)
     if published is None:
         found = assign_groups(found)
     else:
@@ -206,12 +188,10 @@ def other_faces(dataset: str, limit: int = LIMIT, root: Path | None = None) -> d
     return datasets.limited(found, limit)
 
 
-def set_scores(
-    scorer: Scorer, found: datasets.FaceSet, find: Callable, bad: list, progress: bool = True
-) -> pd.DataFrame:
+def set_scores(scorer: Scorer, found: datasets.FaceSet, find: Callable, bad: list) -> pd.DataFrame:
     """Predictions for a set, with group, `age_group` (FairFace) and `found` (false: whole)."""
     table = found.table.set_index("image", drop=False)
-    bar = progress_bar(table["image"], desc=f"score {found.name}", unit="face", show=progress)
+    bar = progress_bar(table["image"], desc=f"score {found.name}", unit="face")
     parts = list(scored(scorer, bar, found.read, find, bad))
     if not parts:
         raise DataError(f"no picture of {found.name} can be read; the first: {': '.join(bad[0])}")
@@ -223,7 +203,7 @@ def set_scores(
 
 
 def cross_dataset(
-    names: list[str], dataset: str, study: Path = STUDY, limit: int = LIMIT, root=None
+    names: list[str], dataset: str, study: Path = STUDY, limit: int = LIMIT
 ) -> Iterator[tuple[Path, list]]:
     """Score models on a data set that they never saw, with and without training's crop.
 
@@ -234,7 +214,7 @@ def cross_dataset(
         faces.frame_of(trained_on)  # what cannot work is told before anything is read
         if same_faces(trained_on) == same_faces(dataset):
             raise DataError(f"{name} was trained on {dataset}; name a set that it has not seen")
-    found, known = other_faces(dataset, limit, root), {}
+    found, known = other_faces(dataset, limit), {}
 
     def locate(picture):
         key = hash(picture.tobytes())
@@ -256,21 +236,18 @@ def cross_dataset(
 
 
 def _write_folder(folder: Path, model: str, out: Path, detect: bool) -> int:
-    bad, n, stopped = [], 0, False
-    with table_file(out) as add:
-        paths = find_pictures(folder)
+    bad, end = [], ""
+    with _written(out) as parts:
         try:
-            for part in _folder_parts(paths, model, detect, bad):
-                add(part)
-                n += len(part)
+            for part in score_folder(folder, model, detect, bad):
+                parts.append(part)
         except KeyboardInterrupt:
-            if not n:
+            if not parts:
                 raise
-            stopped = True
+            end = "; stopped before the end, the other pictures are not scored"
     _list(bad)
-    end = "; stopped before the end, the other pictures are not scored" if stopped else ""
-    print(f"{n} faces in {_text(out)}, {len(bad)} pictures left out{end}")
-    return 130 if stopped else 0
+    print(f"{sum(map(len, parts))} faces in {_text(out)}, {len(bad)} pictures left out{end}")
+    return 130 if end else 0
 
 
 def _list(bad: list) -> None:

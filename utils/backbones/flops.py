@@ -11,8 +11,6 @@ def count_flops(network) -> int:
     Multiply-adds of convolutions and dense layers, counted as two operations each; what is left
     out (normalisation, activations, pooling) is below 2 % for the networks of the study.
 
-    Examples
-    --------
     >>> import keras
     >>> x = keras.Input((8, 8, 3))
     >>> count_flops(keras.Model(x, layers.Conv2D(4, 3, padding="same")(x)))

@@ -8,12 +8,9 @@ from keras import ops
 class Preprocess(keras.layers.Layer):
     """Bring pixels 0..255 (RGB) into the range that a backbone's weights expect.
 
-    Parameters
-    ----------
-    mode : {"tf", "caffe", "torch", "unit", "none"}
-        ``tf``: -1..1. ``caffe``: BGR minus the ImageNet mean. ``torch``: 0..1, then minus mean,
-        over standard deviation. ``unit``: 0..1. ``none``: 0..255, for networks that do it.
-        Always in float32: bfloat16 cannot tell pixel 254 from 255.
+    Modes are ``tf``: -1..1; ``caffe``: BGR minus the ImageNet mean; ``torch``: 0..1, then minus
+    mean, over standard deviation; ``unit``: 0..1; ``none``: 0..255, for networks that do it.
+    Always in float32: bfloat16 cannot tell pixel 254 from 255.
     """
 
     def __init__(self, mode: str, **kwargs):
@@ -66,19 +63,9 @@ class OrdinalYears(keras.layers.Layer):
 class Augment(keras.layers.Layer):
     """Random flip, shift, zoom, rotation, brightness and contrast, in training only.
 
-    One interpolation does all the geometry. Works on every backend, on the device.
-
-    Parameters
-    ----------
-    shift, zoom : float
-        Largest shift as a share of the side, and largest relative change of scale.
-    rotation : float
-        Largest rotation in degrees.
-    light : float
-        Largest relative change of brightness and of contrast.
-    flip : bool
-        Mirror every second picture.
-    seed : int
+    One interpolation does all the geometry. Works on every backend, on the device. The arguments
+    are the largest changes: `shift` as a share of the side, `zoom` and `light` (brightness, and
+    contrast) relative, `rotation` in degrees; `flip` mirrors every second picture.
     """
 
     def __init__(

@@ -34,21 +34,15 @@ def check_tasks(tasks) -> tuple[str, ...]:
 def head(x, task: str, age_head: str = "distribution", width: int = 0):
     """Name and tensor of one output of features `x`; in float32 under mixed precision too.
 
-    Parameters
-    ----------
-    age_head : {"distribution", "class", "ordinal", "regression"}
-        A softmax over years (the first two), a chain of thresholds (`OrdinalYears`), or one value
-        in years, whose output is called ``age_value``.
-    width : int
-        Outputs of a softmax at least; those beyond a task's classes have no meaning.
+    `age_head` ``distribution`` and ``class``: a softmax over years; ``ordinal``: a chain of
+    thresholds (`OrdinalYears`); ``regression``: one value in years, called ``age_value``. A softmax
+    has at least `width` outputs; those beyond a task's classes have no meaning.
     """
     if task == "age" and age_head == "ordinal":
         # Starts as a chain that lasts for decades: at 0.5 a year nobody would get old.
         start = keras.initializers.Constant(4.0)
-        chain = layers.Dense(
-            OUTPUTS[task] - 1, dtype="float32", bias_initializer=start, name="age_hazards"
-        )
-        return task, OrdinalYears(name=task)(chain(x))
+        options = {"dtype": "float32", "bias_initializer": start, "name": "age_hazards"}
+        return task, OrdinalYears(name=task)(layers.Dense(OUTPUTS[task] - 1, **options)(x))
     if task == "age" and age_head == "regression":
         unit = layers.Dense(1, dtype="float32", name="age_unit")(x)
         # Years about a plausible mean and spread, so that small weights suffice.
@@ -78,10 +72,8 @@ def build_network(
 ) -> keras.Model:
     """Build a backbone with its heads as one flat model.
 
-    Parameters
-    ----------
-    weights : {"imagenet", "none"} or list of arrays
-        Of the backbone `name`; ``none``: random. For the rest see `before_heads` and `head`.
+    `weights` of the backbone `name` are "imagenet", "none" (random) or a list of arrays; for the
+    rest see `before_heads` and `head`.
 
     Returns
     -------

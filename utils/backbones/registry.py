@@ -10,46 +10,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Backbone:
-    """What has to be known about a network.
-
-    Attributes
-    ----------
-    name, label : str
-        Identifier and the name that figures show.
-    source : str
-        A network of ``keras.applications``, such as ``MobileNetV2``; or a module that has
-        ``build(images)`` and ``imagenet_weights(path)``, such as ``utils.backbones.alexnet``.
-    preprocessing : str
-        Mode of `utils.backbones.layers.Preprocess`.
-    last_conv : str
-        Layer that Grad-CAM explains: the last one with a spatial feature map.
-    freeze_from : str
-        Layer whose output the protocol ``partial`` caches; the layers after it are trained.
-    learning_rate : float
-        Peak rate for full fine-tuning at batch 64.
-    weights_stem : str
-        Beginning of the weights' file name in ``FACES_WEIGHTS_DIR``; by default the name.
-    pooling, hidden : {"avg", "flatten"}, int
-        How the feature map becomes a vector; width of a fresh dense layer after it, or 0.
-    bfloat16_on_cpu, default : bool
-        Whether a CPU with bfloat16 trains it faster so; whether the study compares it.
-    note : str
-        Said beside every result.
-    """
+    """What has to be known about a network."""
 
     name: str
-    label: str
+    label: str  # shown in figures
+    # A network of ``keras.applications``, such as ``MobileNetV2``; or a module that has
+    # ``build(images)`` and ``imagenet_weights(path)``, such as ``utils.backbones.alexnet``.
     source: str
-    preprocessing: str
-    last_conv: str
-    freeze_from: str
-    learning_rate: float = 5e-4
-    weights_stem: str = ""
-    pooling: str = "avg"
-    hidden: int = 0
-    bfloat16_on_cpu: bool = False
-    default: bool = True
-    note: str = ""
+    preprocessing: str  # mode of `utils.backbones.layers.Preprocess`
+    last_conv: str  # layer that Grad-CAM explains: the last one with a spatial feature map
+    freeze_from: str  # layer whose output the protocol ``partial`` caches; later ones are trained
+    learning_rate: float = 5e-4  # peak rate for full fine-tuning at batch 64
+    weights_stem: str = ""  # how its file in ``FACES_WEIGHTS_DIR`` begins; by default the name
+    pooling: str = "avg"  # or "flatten": how the feature map becomes a vector
+    hidden: int = 0  # width of a fresh dense layer after it
+    bfloat16_on_cpu: bool = False  # whether a CPU with bfloat16 trains it faster so
+    default: bool = True  # whether the study compares it
+    note: str = ""  # said beside every result
 
     @property
     def own_module(self):
@@ -143,8 +120,6 @@ BACKBONES: dict[str, Backbone] = {entry.name: entry for entry in _ENTRIES}
 def get(name: str) -> Backbone:
     """Return a registry entry.
 
-    Examples
-    --------
     >>> get("resnet50").last_conv
     'conv5_block3_out'
     """

@@ -59,12 +59,8 @@ class Prepared:
 def load(name: str, root: Path | str | None = None, **options) -> FaceSet:
     """Load one of ``LOADERS`` by its name; a DataError if its files are not there, or hold no face.
 
-    Parameters
-    ----------
-    root : Path or str, optional
-        Holds the set, packed or not, or is the set; by default ``FACES_DATA_DIR`` or ``data/raw``.
-    **options
-        Passed to the loader.
+    `root` holds the set, packed or not, or is the set; by default ``FACES_DATA_DIR`` or
+    ``data/raw``. `options` are passed to the loader.
     """
     if name not in LOADERS:
         raise ValueError(f"data set {name!r} is unknown; expected one of {sorted(LOADERS)}")
@@ -127,23 +123,11 @@ def prepare(
     image_mode: str = "colour",
     **options,
 ) -> Prepared:
-    """Load, group, split and decode a data set.
+    """Load, group, split and decode a data set; a DataError if there are too few faces for that.
 
-    Parameters
-    ----------
-    name, root, options
-        As for `load`.
-    size, image_mode
-        Pixels of the square pictures, and their mode: see `utils.datasets.pictures.in_mode`.
-    split, seed
-        ``group`` or ``random``, and its seed: see `utils.datasets.splits.assign_splits`.
-    limit : int
-        Use only about that many faces, in whole groups (`limited`); 0 for all.
-
-    Raises
-    ------
-    DataError
-        As `load`, and if there are too few faces for train, val and test.
+    For `name`, `root` and `options` see `load`; `size` and `image_mode` (`pictures.in_mode`) are
+    those of the square pictures; `split` is ``group`` or ``random`` (`splits.assign_splits`);
+    `limit` uses only about that many faces, in whole groups (`limited`), 0 all.
     """
     faces = with_splits(load(name, root, **options), split, seed, limit, progress)
     check_sizes(faces.table, name)

@@ -90,9 +90,8 @@ def _shifts(reach: int) -> np.ndarray:
 
 
 def _descriptors(grey: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors of the middle at all scales, and of the shifted windows, of pictures.
-
-    Returns [n, 2 x scales, 63] (as it is, then mirrored) and [n, shifts, 63].
+    """Unit vectors of pictures: of the middle at all scales (as it is, then mirrored), and of
+    the shifted windows: [n, 2 x scales, 63] and [n, shifts, 63].
     """
     detail, cosines = _detail(grey, COARSE), _cosines()
     middles = [_shrunk(maps, scale) for maps in (detail, detail[:, :, ::-1]) for scale in SCALES]
@@ -107,14 +106,8 @@ def _descriptors(grey: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
 def candidates(grey: np.ndarray, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Pairs that may show one photograph: each picture's nearest, and its mirror image's.
 
-    Parameters
-    ----------
-    grey : uint8 array [n, 49, 49]
-
-    Returns
-    -------
-    int array [pairs, 2], bool array [pairs]
-        Row numbers, first < second; and whether one would be the other's mirror image.
+    From pictures uint8 [n, 49, 49]: row numbers [pairs, 2], first < second, and whether one would
+    be the other's mirror image, bool [pairs].
     """
     if len(grey) < 2:
         return np.zeros((0, 2), int), np.zeros(0, bool)
@@ -158,29 +151,16 @@ def _nearest(best: np.ndarray, start: int) -> np.ndarray:
 # ---------------------------------------------------------------- stage 2: the pixels
 
 
-def similarity(
-    grey: np.ndarray,
-    pairs: np.ndarray,
-    mirrored: np.ndarray | None = None,
-    progress: bool = False,
-) -> np.ndarray:
+def similarity(grey: np.ndarray, pairs: np.ndarray, mirrored=None, progress=False) -> np.ndarray:
     """Correlation of the fine detail of two pictures that are laid over one another.
 
     One picture is mirrored, shifted and scaled to where the descriptors agree best, then fitted
     to the other by small affine steps, as copies may be turned and stretched a little too. In the
     common part all regions count alike, not just eyes and mouth, which are alike in all faces.
 
-    Parameters
-    ----------
-    grey : uint8 array [n, 49, 49]
-    pairs : int array [pairs, 2]
-    mirrored : bool array [pairs], optional
-        Try this side alone; by default both.
-
-    Returns
-    -------
-    float array [pairs]
-        1 for the same picture, `threshold` or more for one photograph; 0 if a picture is flat.
+    Of `pairs` [pairs, 2] of rows of `grey` [n, 49, 49], float [pairs]: 1 for the same picture,
+    `threshold` or more for one photograph; 0 if a picture is flat. `mirrored`, bool [pairs], says
+    which side to try; by default both.
     """
     if mirrored is None:
         sides = [np.full(len(pairs), side) for side in (False, True)]

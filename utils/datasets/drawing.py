@@ -140,9 +140,8 @@ def _paint_nose_and_mouth(pen: _Pen, f, eyes: float, mouth: float) -> None:
     if f.beard:
         rim = _face(f) * 1.02
         inner = [(0.9 * f.width, 0.3), (0.72 * f.width, 0.5), (half, lip - 0.06), (0, lip - 0.12)]
-        pen(
-            np.vstack([rim[rim[:, 1] > 0.2], _mirrored(inner)[::-1]]), mix(f.skin, f.hair, 0.9), 0.6
-        )
+        outline = np.vstack([rim[rim[:, 1] > 0.2], _mirrored(inner)[::-1]])
+        pen(outline, mix(f.skin, f.hair, 0.9), 0.6)
     t = np.linspace(-1, 1, 15)
     base, meet = 1 - t**2, mouth - f.smile * t**2
     top, line, low = (

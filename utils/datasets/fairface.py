@@ -36,13 +36,9 @@ def _reasons(rows: pd.DataFrame, paths: dict[str, Path]) -> pd.Series:
 def load_fairface(root: Path) -> FaceSet:
     """Load FairFace from ``FairFace`` or ``FairFace540`` (folder, zip or tar) below `root`.
 
-    Ages come in nine groups: ``age`` is the middle of the group's whole years (1, 6, 14.5,
-    24.5 ... 64.5; 74.5 for "more than 70"), so errors of a few years mean nothing and the
-    group 20-29 straddles two of the study's age bins. Seven races become five: East and
-    Southeast Asian are ``Asian``, Middle Eastern and Latino_Hispanic are ``Other``.
-
-    Images are identified as ``val/1.jpg``; the original labels are in the extra columns
-    ``age_group`` and ``race7``. Pictures without a label are in ``exclusions``.
+    ``age`` is the middle of nine groups (`AGE_GROUPS`), so errors of a few years mean nothing and
+    20-29 straddles two of the study's age bins. Seven races become five (`RACES`); the original
+    labels are in ``age_group`` and ``race7``. Pictures without a label are in ``exclusions``.
 
     References
     ----------

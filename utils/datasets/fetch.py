@@ -2,11 +2,9 @@
 
 import shutil
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import pooch
 import requests
 
 from utils.datasets import utkface, utkface_csv, wiki
@@ -16,7 +14,6 @@ from utils.datasets.table import FaceSet
 from utils.files import DataError, write_aside
 from utils.paths import data_dir
 
-pooch.get_logger().setLevel("WARNING")
 _WAIT = 60  # seconds without an answer after which a download stops
 
 
@@ -61,7 +58,7 @@ def fetch(name: str, folder: Path | None = None, force: bool = False) -> FaceSet
     if target.exists() and not force:
         print(f"there   {target} (--force gets it again)")
     elif is_url:
-        download(source.address, target)
+        download(source.address, target, restart=force)
     else:
         fetch_kaggle(source.address, target, force)
     faces = source.load(target)
@@ -97,50 +94,64 @@ def fetch_kaggle(handle: str, target: Path, force: bool = False) -> Path:
     files = [found] if found.is_file() else list_images(found).paths.values()
     needed = sum(path.stat().st_size for path in files)
     check_room(target.parent, needed, f"copying {target.name}", "FACES_DATA_DIR")
-    with _arriving(target) as aside:
-        (shutil.copytree if found.is_dir() else shutil.copyfile)(found, aside)
+    try:
+        with write_aside(target) as aside:
+            (shutil.copytree if found.is_dir() else shutil.copyfile)(found, aside)
+    except OSError as error:
+        raise no_room(f"{target} cannot be written ({error})", "FACES_DATA_DIR") from None
     print(f"kept    Kaggle's own copy is in {got}; it can be deleted")
     return target
 
 
-@contextmanager
-def _arriving(target: Path):
-    """`write_aside`, with advice where the disk refuses."""
-    try:
-        with write_aside(target) as aside:
-            yield aside
-    except requests.RequestException:  # an OSError too, but not the disk's
-        raise
-    except OSError as error:
-        raise no_room(f"{target} cannot be written ({error})", "FACES_DATA_DIR") from None
+def download(url: str, target: Path, restart: bool = False) -> Path:
+    """Download a file to `target`, whole or not at all; go on where an earlier attempt stopped.
 
-
-def download(url: str, target: Path) -> Path:
-    """Download a file to `target`, which is replaced when all has come, else left as it was.
-
-    A DataError tells of a server that cannot be reached or stops early, and of a disk too small.
-    A download that was cut short begins again: pooch has none that goes on.
+    What has come is kept in ``.<name>.part`` beside it (`restart` forgets it); the server is asked
+    for the rest if its file is unchanged. A DataError tells of a server that cannot be reached or
+    stops early, and of a disk too small.
     """
+    # Not pooch: it begins a download that was cut short anew.
+    part, tag = (target.with_name(f".{target.name}.{kind}") for kind in ("part", "tag"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if restart or not tag.is_file():
+        part.unlink(missing_ok=True)
     try:
-        with _arriving(target) as aside:
-            pooch.retrieve(url, None, aside.name, aside.parent, downloader=_receive)
+        total = _receive(url, part, tag)
     except requests.RequestException as error:
         raise DataError(
             f"{url} cannot be downloaded ({str(error)[:200]}); check the network and run it "
-            f"again, or put the file at {target} by hand"
+            f"again to go on, or put the file at {target} by hand"
         ) from None
+    except OSError as error:
+        raise no_room(f"{target} cannot be written ({error})", "FACES_DATA_DIR") from None
+    size = part.stat().st_size
+    if total and size != total:
+        if size > total:
+            part.unlink()
+        raise DataError(f"{url}: {size:,} of {total:,} bytes came; run it again to go on")
+    part.replace(target)
+    tag.unlink(missing_ok=True)
     return target
 
 
-def _receive(url: str, file: str, _) -> None:
-    # pooch's own downloader asks for no room, and draws its bar into logs too.
+def _receive(url: str, part: Path, tag: Path) -> int:
+    """Append to `part` what is missing; the announced size of the whole file, or 0."""
+    have = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "faces-study", "Accept-Encoding": "identity"}
+    headers |= {"Range": f"bytes={have}-", "If-Range": tag.read_text()} if have else {}
     with requests.get(url, headers=headers, stream=True, timeout=_WAIT) as answer:
+        if answer.status_code == 416:  # nothing is missing
+            return int(answer.headers["Content-Range"].rpartition("/")[2])
         answer.raise_for_status()
-        total = int(answer.headers.get("Content-Length", 0))
-        check_room(Path(file).parent, total, f"downloading {url}", "FACES_DATA_DIR")
+        have = have if answer.status_code == 206 else 0
+        rest = int(answer.headers.get("Content-Length", 0))
+        check_room(part.parent, rest, f"downloading {url}", "FACES_DATA_DIR")
+        tag.write_text(answer.headers.get("ETag", ""))
+        if not answer.headers.get("ETag"):  # an unchanged file could not be told from a new one
+            tag.unlink()
         title = url.rpartition("/")[2]
-        bar = progress_bar(total=total or None, desc=title, unit="B", unit_scale=True)
-        with bar, open(file, "wb") as out:
+        bar = progress_bar(total=rest or None, desc=title, unit="B", unit_scale=True)
+        with bar, open(part, "ab" if have else "wb") as out:
             for block in answer.iter_content(1 << 16):
                 bar.update(out.write(block))
+    return have + rest

@@ -8,6 +8,7 @@ and the same pixels once one picture is mirrored, shifted, scaled or turned
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import imagehash
 import numpy as np
@@ -39,7 +40,7 @@ def _fingerprint(faces: FaceSet, image: str) -> tuple[str, bytes | None, bytes |
     return digest, np.packbits(bits.ravel()).tobytes(), grey.tobytes(), None
 
 
-def _cache(faces: FaceSet, kind: str, *more):
+def _cache(faces: FaceSet, kind: str, *more) -> Path:
     """File of a cache; its name follows from names and stamps: an overwritten picture is new."""
     digest = hashlib.sha256("\n".join([RULE, str(faces.root), *map(str, more)]).encode())
     for image in faces.table["image"]:
@@ -47,22 +48,23 @@ def _cache(faces: FaceSet, kind: str, *more):
     return cache_dir() / f"{kind}-{faces.name}-{digest.hexdigest()[:16]}.parquet"
 
 
-def fingerprints(faces: FaceSet, progress: bool = True) -> pd.DataFrame:
-    """Digest, perceptual hash and grey thumbnail of every picture, kept in the cache.
-
-    Returns
-    -------
-    DataFrame
-        ``image``, ``digest`` (SHA-256 of the file), ``hash`` (32 bytes, or None), ``grey``
-        (49 x 49 bytes, or None) and ``error`` (why a picture cannot be read, or None).
-    """
-    path = _cache(faces, "fingerprints")
+def _kept(path: Path, make) -> pd.DataFrame:
+    """The table at `path`; made and written there if it is not yet."""
     with locked(path):
         if not path.is_file():
-            table = _read_all(faces, progress)
+            table = make()
             with write_aside(path) as aside:
                 table.to_parquet(aside)
     return pd.read_parquet(path)
+
+
+def fingerprints(faces: FaceSet, progress: bool = True) -> pd.DataFrame:
+    """What tells one picture from another, kept in the cache; one row a picture.
+
+    ``image``, ``digest`` (SHA-256 of the file), ``hash`` (32 bytes, or None), ``grey`` (49 x 49
+    bytes, or None) and ``error`` (why a picture cannot be read, or None).
+    """
+    return _kept(_cache(faces, "fingerprints"), lambda: _read_all(faces, progress))
 
 
 def _read_all(faces: FaceSet, progress: bool) -> pd.DataFrame:
@@ -76,22 +78,10 @@ def _read_all(faces: FaceSet, progress: bool) -> pd.DataFrame:
 
 
 def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
-    """Pairs of rows whose hashes differ in at most `distance` bits.
+    """Pairs of rows [pairs, 2], first < second, of packed hashes uint8 [n, bytes] that are near.
 
-    Parameters
-    ----------
-    hashes : uint8 array [n, bytes]
-        Packed hashes.
-    distance : int
-        Largest number of differing bits.
+    Near are those that differ in at most `distance` bits.
 
-    Returns
-    -------
-    int array [pairs, 2]
-        Row numbers, first < second.
-
-    Examples
-    --------
     >>> near_pairs(np.array([[0], [1], [255]], dtype=np.uint8), distance=1).tolist()
     [[0, 1]]
     """
@@ -112,42 +102,24 @@ def thumbnails(prints: pd.DataFrame) -> np.ndarray:
     return np.frombuffer(b"".join(prints["grey"]), np.uint8).reshape(-1, SIDE, SIDE)
 
 
-def duplicate_pairs(
-    faces: FaceSet, distance: int = DISTANCE, progress: bool = True
-) -> pd.DataFrame:
+def duplicate_pairs(faces: FaceSet, progress: bool = True) -> pd.DataFrame:
     """Pairs of pictures that are one photograph, and what says so; kept in the cache.
 
-    Pictures that show next to nothing are joined only if their files are identical.
-
-    Parameters
-    ----------
-    faces : FaceSet
-    distance : int
-        Largest Hamming distance of two 256-bit difference hashes that joins by itself.
-
-    Returns
-    -------
-    DataFrame
-        ``image_a`` < ``image_b``, ``evidence`` (``file``, ``hash`` or ``pixels``: the first of
-        them that holds) and ``correlation`` of the pixels.
+    ``image_a`` < ``image_b``, ``evidence`` (``file``, ``hash`` or ``pixels``: the first of them
+    that holds) and ``correlation`` of the pixels. Pictures that show next to nothing are joined
+    only if their files are identical.
     """
-    path = _cache(faces, "duplicates", distance)
-    with locked(path):
-        if not path.is_file():
-            prints = fingerprints(faces, progress)
-            # In the order of the names, so that the order of the rows has no influence.
-            prints = prints[prints["error"].isna()].sort_values("image", ignore_index=True)
-            pairs = _find_pairs(prints, distance, progress)
-            with write_aside(path) as aside:
-                pairs.to_parquet(aside)
-    return pd.read_parquet(path)
+    path = _cache(faces, "duplicates", DISTANCE)
+    return _kept(path, lambda: _find_pairs(fingerprints(faces, progress), progress))
 
 
-def _find_pairs(prints: pd.DataFrame, distance: int, progress: bool) -> pd.DataFrame:
+def _find_pairs(prints: pd.DataFrame, progress: bool) -> pd.DataFrame:
+    # In the order of the names, so that the order of the rows has no influence.
+    prints = prints[prints["error"].isna()].sort_values("image", ignore_index=True)
     grey = thumbnails(prints)
     shown = np.flatnonzero(~flat(grey))
     hashes = np.stack([np.frombuffer(value, np.uint8) for value in prints["hash"]])
-    found = {"file": _same(prints["digest"]), "hash": shown[near_pairs(hashes[shown], distance)]}
+    found = {"file": _same(prints["digest"]), "hash": shown[near_pairs(hashes[shown])]}
     likely, mirrored = candidates(grey[shown], progress)
     score = similarity(grey[shown], likely, mirrored, progress)
     found["pixels"] = shown[likely[score >= threshold(grey[shown])]]
@@ -179,23 +151,12 @@ def components(names: pd.Series, pairs: pd.DataFrame) -> pd.Series:
     return names.groupby(labels).transform("min")
 
 
-def assign_groups(faces: FaceSet, distance: int = DISTANCE, progress: bool = True) -> FaceSet:
-    """Put pictures of one photograph into one group.
+def assign_groups(faces: FaceSet, progress: bool = True) -> FaceSet:
+    """Put pictures of one photograph into one ``group``; exclude unreadable ones with a reason.
 
-    The group's name is the smallest image name in it, so it does not depend on row order.
-    Unreadable pictures are excluded with their reason.
-
-    Parameters
-    ----------
-    faces : FaceSet
-    distance : int
-        Largest Hamming distance of two 256-bit difference hashes that joins by itself.
-
-    References
-    ----------
-    ``imagehash`` (difference hash).
+    A group's name is the smallest image name in it, so it does not depend on row order.
     """
-    prints, pairs = fingerprints(faces, progress), duplicate_pairs(faces, distance, progress)
+    prints, pairs = fingerprints(faces, progress), duplicate_pairs(faces, progress)
     bad = prints[prints["error"].notna()]
     faces = faces.exclude(dict(zip(bad["image"], bad["error"], strict=True)), "readable pictures")
     table = faces.table.copy()

@@ -45,28 +45,15 @@ def assign_splits(
     kind: str = "group",
     published: pd.DataFrame | None = None,
 ) -> pd.Series:
-    """Split faces into train (72 %), val (8 %) and test (20 %).
+    """Split faces of a FaceTable into train (72 %), val (8 %) and test (20 %), Series of str.
 
     Each group is given a position in [0, 1) by a hash of its name and the seed. Within each
     stratum (age bin x gender x ethnicity of the group's first face) the first fifth of the
     groups is the test part and the next 8 % the validation part. So row order has no influence,
     strata have their share, and added files move only the few faces at a boundary (under 3 % for
-    5 % more files); with `published`, not even those.
-
-    Parameters
-    ----------
-    table, seed
-        A FaceTable with its groups, and which of the many splits.
-    kind : {"group", "random"}
-        ``random`` ignores the groups, so near-duplicates cross the split: only to measure leakage.
-    published : DataFrame, optional
-        ``image`` and ``split`` of an earlier split: those faces keep their side whatever files
-        were added, and new faces take the side of their group.
-
-    Returns
-    -------
-    Series of str
-        Also ``excluded``, with `published`: what would bring a val or test face into training.
+    5 % more files). Faces that are `published` (image and split) keep their side whatever files
+    were added, new ones take that of their group, and what would bring a val or test face into
+    training is ``excluded``. The `kind` ``random`` ignores the groups: only to measure leakage.
     """
     if kind not in ("group", "random"):
         raise ValueError(f"split kind {kind!r} is unknown; expected 'group' or 'random'")

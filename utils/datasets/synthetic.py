@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import yaml
 from PIL import Image, ImageFilter
 
 from utils.datasets.drawing import SIZE, draw, mix
@@ -24,49 +25,14 @@ from utils.files import DataError
 from utils.vocabulary import ETHNICITIES, GENDERS, MAX_AGE, TASKS
 
 TERMS = "Drawn by this project's own code; no real person is shown; same licence as the code."
-_CODE = [Path(__file__).with_name(name).read_bytes() for name in ("synthetic.py", "drawing.py")]
-_VERSION = hashlib.sha256(b"".join(_CODE)).hexdigest()[:12]  # changes with the code that draws
+_SOURCES = ("synthetic.py", "synthetic.yaml", "drawing.py")
+_CODE = [Path(__file__).with_name(name).read_bytes() for name in _SOURCES]
+_VERSION = hashlib.sha256(b"".join(_CODE)).hexdigest()[:12]  # changes with what draws
+MADE_OF = yaml.safe_load(_CODE[1])  # proportions, colours, looks and chances; explained there
 ADULT = 18  # years; from here on the proportions of the face stay as they are
 # With which other labels a face is drawn to see where an attribute shows.
 _OTHERS = {"age": (20, 40, 60, 80, 100), "gender": GENDERS, "ethnicity": ETHNICITIES}
 _VISIBLE = 10  # grey levels by which a pixel must change to count as evidence
-
-# Shares of UTKFace: age up to which a share of its faces lies, gender, ethnicity.
-_AGES = (0.5, 1.5, 4, 12, 18, 24, 26, 30, 35, 40, 49, 60, 70, 80, 90, 99, 116.5)
-_SHARES = (0, 0.047, 0.091, 0.144, 0.19, 0.291, 0.415, 0.534, 0.637, 0.717, 0.79, 0.899)
-_SHARES += (0.948, 0.977, 0.9963, 0.9987, 1)
-_MALE, _ETHNICITY_SHARES = 0.523, (0.425, 0.191, 0.145, 0.168, 0.071)
-
-_SKIN = ((255, 226, 204), (243, 204, 171), (226, 178, 136), (197, 141, 100), (149, 97, 66))
-_SKIN += ((98, 62, 44), (66, 42, 32))  # from light to dark
-_HAIR = ((28, 22, 22), (58, 38, 28), (92, 58, 36), (138, 92, 52), (206, 162, 92), (152, 70, 36))
-_IRIS = ((62, 38, 24), (100, 64, 34), (116, 128, 70), (72, 118, 160), (118, 134, 146))
-# Stereotypes, chosen so that a network can learn them: place on the palette of skins and its
-# spread; shares of the colours of hair; opening and tilt of the eyes; share of curly hair.
-_LOOKS = {
-    "White": (0.14, 0.07, (0.05, 0.2, 0.25, 0.2, 0.2, 0.1), 0.135, 0.02, 0.08),
-    "Black": (0.81, 0.09, (0.8, 0.18, 0.02, 0, 0, 0), 0.132, 0.04, 0.75),
-    "Asian": (0.25, 0.06, (0.75, 0.22, 0.03, 0, 0, 0), 0.09, 0.17, 0.08),
-    "Indian": (0.53, 0.08, (0.65, 0.3, 0.05, 0, 0, 0), 0.14, 0.05, 0.08),
-    "Other": (0.38, 0.08, (0.35, 0.4, 0.2, 0.05, 0, 0), 0.13, 0.05, 0.2),
-}
-# What is random about a face: in 0..1, and normal.
-_UNIFORM = "age gender ethnicity beard bald fringe curly hair iris lipstick clothes"
-_NORMAL = (
-    "width chin jaw tone warm wrinkles folds grey length volume brow arch eye open tilt nose "
-    "mouth lip smile yaw roll scale left up light_x light_y contrast gain noise "
-    "gap tip low high"
-)
-_SCALES = {  # middle, spread, and what childhood adds
-    "width": (0.99, 0.035, 0.07), "chin": (1.27, 0.04, -0.17), "eye": (0.205, 0.01, 0.03),
-    "nose": (0.185, 0.018, -0.055), "mouth": (0.36, 0.03, -0.07), "smile": (0.055, 0.028, 0),
-    "yaw": (0, 0.09, 0), "roll": (0, 0.07, 0), "scale": (1, 0.045, 0), "left": (0, 4, 0),
-    "up": (0, 3, 0), "light_x": (0, 0.45, 0), "light_y": (-0.2, 0.25, 0), "gain": (0.92, 0.06, 0),
-    "contrast": (0.34, 0.09, 0), "noise": (4.5, 1.6, 0), "volume": (0.09, 0.03, 0),
-    "gap": (0.41, 0.03, 0), "tip": (0.7, 0.035, 0), "low": (0.655, 0.025, 0.02),
-    "high": (0.3, 0.035, 0),
-}  # fmt: skip
-
 
 # True labels of one face: age in years, gender and ethnicity by name.
 Labels = namedtuple("Labels", "age gender ethnicity")
@@ -88,7 +54,7 @@ def _parse(image_id: str) -> tuple[int, int, int]:
 def _chances(seed: int, number: int) -> SimpleNamespace:
     """All that is random about one face, independent of its labels."""
     rng = np.random.default_rng([seed, number, 129])
-    uniform, normal = _UNIFORM.split(), _NORMAL.split()
+    uniform, normal = MADE_OF["uniform"], MADE_OF["normal"]
     # Ends of the bell are cut off: no face falls apart.
     bell = np.clip(rng.standard_normal(len(normal)), -2.2, 2.2)
     values = [*rng.random(len(uniform)).tolist(), *bell.tolist()]
@@ -103,10 +69,11 @@ def _pick(share: float, shares) -> int:
 
 def true_labels(image_id: str) -> Labels:
     """Labels by which a face is drawn, in UTKFace's proportions; planted errors change nothing."""
-    c = _chances(*_parse(image_id)[:2])
-    age = int(np.clip(np.rint(np.interp(c.age, _SHARES, _AGES)), 1, MAX_AGE))
-    ethnicity = ETHNICITIES[_pick(c.ethnicity, _ETHNICITY_SHARES)]
-    return Labels(age, GENDERS[int(c.gender >= _MALE)], ethnicity)
+    c, shares = _chances(*_parse(image_id)[:2]), MADE_OF["shares"]
+    years = np.interp(c.age, shares["age"]["faces"], shares["age"]["years"])
+    ethnicity = ETHNICITIES[_pick(c.ethnicity, shares["ethnicity"])]
+    age = int(np.clip(np.rint(years), 1, MAX_AGE))
+    return Labels(age, GENDERS[int(c.gender >= shares["male"])], ethnicity)
 
 
 def _rise(age: float, middle: float, years: float) -> float:
@@ -115,23 +82,23 @@ def _rise(age: float, middle: float, years: float) -> float:
 
 
 def _colours_and_hair(labels: Labels, c) -> dict:
-    tone, spread, colours, _, _, curly = _LOOKS[labels.ethnicity]
-    male, age = labels.gender == "male", labels.age
-    place = float(np.clip(tone + spread * c.tone, 0, 1)) * (len(_SKIN) - 1)
-    first = min(int(place), len(_SKIN) - 2)
-    red, green, blue = mix(_SKIN[first], _SKIN[first + 1], place - first)
+    look, colours = MADE_OF["looks"][labels.ethnicity], MADE_OF["colours"]
+    male, age, skins = labels.gender == "male", labels.age, colours["skin"]
+    place = float(np.clip(look["tone"] + look["spread"] * c.tone, 0, 1)) * (len(skins) - 1)
+    first = min(int(place), len(skins) - 2)
+    red, green, blue = mix(skins[first], skins[first + 1], place - first)
     skin = (red + 3 * c.warm, green, blue - (8 if labels.ethnicity == "Asian" else 0))
     painted = not male and age >= 15 and c.lipstick < 0.8
     length = float(np.clip(0.18 + 0.1 * c.length if male else 0.78 + 0.16 * c.length, 0.06, 1))
     grey = 0.92 * _rise(age + 4 * c.grey, 56, 6)
     return {
         "skin": skin,
-        "hair": mix(_HAIR[_pick(c.hair, colours)], (214, 212, 210), grey),
-        "iris": _IRIS[int(c.iris * (5 if labels.ethnicity == "White" else 2))],
+        "hair": mix(colours["hair"][_pick(c.hair, look["hair"])], (214, 212, 210), grey),
+        "iris": colours["iris"][int(c.iris * (5 if labels.ethnicity == "White" else 2))],
         "lips": mix(skin, (190, 40, 62), 0.8 if painted else 0.35),
         "length": length if age >= 4 else max(0.05, length * age / 5),  # little hair yet
         "fringe": c.fringe,
-        "curly": c.curly < curly and age >= 2,
+        "curly": c.curly < look["curly"] and age >= 2,
         "bald": male and age >= ADULT and c.bald < 0.03 + 0.5 * _rise(age, 55, 8),
         "beard": male and c.beard < 0.62 * np.clip((age - 13) / 7, 0, 1),
     }
@@ -139,7 +106,7 @@ def _colours_and_hair(labels: Labels, c) -> dict:
 
 def _features(labels: Labels, child: float, c) -> dict:
     """What age, gender and ethnicity do to the face itself."""
-    _, _, _, opening, tilt, _ = _LOOKS[labels.ethnicity]
+    look = MADE_OF["looks"][labels.ethnicity]
     male, age = labels.gender == "male", labels.age
     grown = float(np.clip((age - 13) / 7, 0, 1))
     worn = float(np.clip((age - ADULT) / 62, 0, 1.4))  # creeps on through grown life
@@ -152,8 +119,8 @@ def _features(labels: Labels, child: float, c) -> dict:
         "arch": (0.05 if male else 0.085) + 0.015 * c.arch,
         "lip": max(0.03, ((0.06 if male else 0.084) + 0.008 * c.lip) * (1.1 - 0.35 * worn)),
         "jaw": (0.83 if male else 0.93) + 0.05 * c.jaw,
-        "open": max(0.07, (opening + 0.01 * c.open) * (1.05 - 0.2 * worn) + 0.05 * child),
-        "tilt": tilt + 0.03 * c.tilt,
+        "open": max(0.07, (look["open"] + 0.01 * c.open) * (1.05 - 0.2 * worn) + 0.05 * child),
+        "tilt": look["tilt"] + 0.03 * c.tilt,
     }
 
 
@@ -164,26 +131,18 @@ def _look(image_id: str, changed: dict) -> SimpleNamespace:
         if value not in known.get(name, ()):
             raise ValueError(f"{name} {value!r} cannot be drawn; expected one of {known}")
     labels, c = true_labels(image_id)._replace(**changed), _chances(*_parse(image_id)[:2])
-    child = max(0.0, 1 - labels.age / ADULT) ** 0.8
-    parts = {k: a + b * getattr(c, k) + more * child for k, (a, b, more) in _SCALES.items()}
+    child, scales = max(0.0, 1 - labels.age / ADULT) ** 0.8, MADE_OF["scales"]
+    parts = {k: a + b * getattr(c, k) + more * child for k, (a, b, more) in scales.items()}
     parts |= _colours_and_hair(labels, c) | _features(labels, child, c)
     hue = 2 * np.pi * (np.array([0.0, 1 / 3, 2 / 3]) + c.clothes)
     parts["clothes"] = (115 + 60 * np.cos(hue)).tolist()
     return SimpleNamespace(texture=c.texture, child=child, **parts)
 
 
-# ---------------------------------------------------------------- pictures and masks
-
-
 def draw_face(image_id: str, **changed) -> Image.Image:
-    """Draw the face that an identifier names, RGB [200, 200].
+    """Draw the face that an identifier names, RGB [200, 200]; it depends on nothing else.
 
-    Parameters
-    ----------
-    image_id : str
-        Such as ``synthetic/129/000123.png``; the picture depends on nothing else.
-    **changed
-        ``age`` (0..116), ``gender`` or ``ethnicity`` to draw instead of the true one.
+    `changed` are ``age`` (0..116), ``gender`` or ``ethnicity`` to draw instead of the true one.
     """
     seed, number, copy = _parse(image_id)
     picture = draw(_look(image_id, changed))
@@ -233,18 +192,11 @@ def load_synthetic(
     duplicates: float = 0.0,
     label_noise: float = 0.0,
 ) -> FaceSet:
-    """Return `n` synthetic faces; a picture is drawn when it is read.
+    """Return `n` synthetic faces (fewer are the first of more); a picture is drawn when read.
 
-    Parameters
-    ----------
-    root : Path, optional
-        Ignored; there are no files. Here so that all loaders are called alike.
-    n, seed : int
-        Number of faces, 1..999999 (fewer faces are the first of more), and which.
-    duplicates : float
-        Share 0..0.5 of the `n` faces that are near-duplicates of another one.
-    label_noise : float
-        Share 0..1 of these near-duplicates with one label wrong; ``steps`` counts both.
+    `duplicates` is the share 0..0.5 of them that are near-duplicates of another one, `label_noise`
+    the share 0..1 of these with one label wrong; ``steps`` counts both. `root` is ignored: there
+    are no files, but all loaders are called alike.
     """
     ranges = {"n": (n, 1, 999_999), "seed": (seed, 0, 999_999_999)}
     ranges |= {"duplicates": (duplicates, 0, 0.5), "label_noise": (label_noise, 0, 1)}
@@ -256,15 +208,8 @@ def load_synthetic(
     table = new_table(images, source="synthetic", age=age, gender=gender, ethnicity=ethnicity)
     # By construction: the search for near-duplicates takes drawings by one pen for one another.
     table["group"] = table["image"].str.replace(r"_copy\d+", "", regex=True)
-    return FaceSet(
-        name="synthetic",
-        table=table,
-        grouped=True,
-        read=draw_face,
-        steps=counts,
-        version=_VERSION,
-        terms=TERMS,
-    )
+    made = {"read": draw_face, "version": _VERSION, "terms": TERMS}
+    return FaceSet(name="synthetic", table=table, grouped=True, steps=counts, **made)
 
 
 def _plant(n: int, seed: int, duplicates: float, label_noise: float):

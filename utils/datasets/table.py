@@ -73,40 +73,20 @@ def check(table: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass
 class FaceSet:
-    """A face table with the means to open its images.
-
-    Attributes
-    ----------
-    name : str
-    table : DataFrame
-        The FaceTable, index 0..n-1.
-    read : callable
-        Opens an image by its identifier and returns an RGB ``PIL.Image``; by default the file.
-    root : Path or None
-        Where the images lie; None if they are drawn or held in a table.
-    exclusions, steps : DataFrame, or rows of one
-        ``image`` and ``reason`` of every dropped row; ``step`` and ``faces`` after each cleaning.
-    terms : str
-        One line on licence and use.
-    paths : dict or None
-        File of each image; None: the file of that name below `root`, if there is one.
-    version : str
-        Of pictures without a file: changes when they may look different. Where it is empty, the
-        content of such pictures is compared whenever a cache is asked.
-    grouped : bool
-        Whether ``group`` is known already, so that near-duplicates need not be looked for.
-    """
+    """A face table with the means to open its images."""
 
     name: str
-    table: pd.DataFrame
-    read: Callable[[str], Image.Image] | None = None
-    root: Path | None = None
-    exclusions: pd.DataFrame = field(default_factory=list)
-    steps: pd.DataFrame = field(default_factory=list)
-    terms: str = ""
-    paths: dict[str, Path] | None = None
+    table: pd.DataFrame  # the FaceTable, index 0..n-1
+    read: Callable[[str], Image.Image] | None = None  # identifier to RGB; None: opens the file
+    root: Path | None = None  # where the images lie; None if they are drawn or held in a table
+    exclusions: pd.DataFrame = field(default_factory=list)  # or rows: image, reason
+    steps: pd.DataFrame = field(default_factory=list)  # or rows: cleaning step, faces after it
+    terms: str = ""  # one line on licence and use
+    paths: dict[str, Path] | None = None  # file of each image; None: that name below `root`
+    # Of pictures without a file: changes when they may look different. Where it is empty, their
+    # content is compared whenever a cache is asked.
     version: str = ""
-    grouped: bool = False
+    grouped: bool = False  # whether `group` is known, so that no near-duplicates are looked for
 
     def __post_init__(self):
         """Check the table at the door."""

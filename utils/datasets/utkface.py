@@ -16,8 +16,6 @@ _NAME = re.compile(r"^(\d+)_(\d+)_(\d+)_\d+")
 def parse_name(name: str) -> tuple[int, str, str] | str:
     """Labels (age, gender, ethnicity) from a UTKFace file name, or the reason why there are none.
 
-    Examples
-    --------
     >>> parse_name("26_1_2_20170116184024662.jpg.chip.jpg")
     (26, 'female', 'Asian')
     >>> parse_name("39_1_20170116174525125.jpg.chip.jpg")

@@ -27,11 +27,8 @@ def parse_row(row: dict[str, str]) -> tuple[str, int, int, int, np.ndarray]:
     """Identifier, age, gender, ethnicity and pixels of a row; a DataError if it is unusable.
 
     The identifier is UTKFace's file name ``[age]_[gender]_[ethnicity]_[img_name]``: ``img_name``
-    alone is not unique. Pixels are uint8 [2304], row by row; in the text they may stand between
-    spaces, commas or semicolons.
+    alone is not unique. Pixels are uint8 [2304], row by row.
 
-    Examples
-    --------
     >>> row = {"age": "26", "gender": "1", "ethnicity": "2", "img_name": "2017.jpg"}
     >>> parse_row(row | {"pixels": "7 " * 2304})[:4]
     ('26_1_2_2017.jpg', 26, 1, 2)

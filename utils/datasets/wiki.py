@@ -25,12 +25,8 @@ _GENDER = {0.0: "female", 1.0: "male"}
 
 
 def datenum_to_date(datenum) -> np.ndarray:
-    """MATLAB serial dates, in days, as calendar dates, datetime64[D].
+    """MATLAB serial dates as days, datetime64[D]; NaT if not finite or outside years 1 to 9999.
 
-    The time of day is cut off. NaT where the number is not finite or outside the years 1 to 9999.
-
-    Examples
-    --------
     >>> datenum_to_date([719529, 1, float("nan")]).astype(str).tolist()
     ['1970-01-01', 'NaT', 'NaT']
     """
@@ -45,8 +41,6 @@ def age_at_photo(birth, year) -> np.ndarray:
 
     Only the year of the photo is known: its middle is assumed, as the set's authors propose.
 
-    Examples
-    --------
     >>> age_at_photo(np.array(["1980-07-01", "1980-07-02", "NaT"], "datetime64[D]"), 2010).tolist()
     [30.0, 29.0, nan]
     """
@@ -64,8 +58,6 @@ def parse_name(path: str) -> tuple[np.datetime64, int] | None:
     A month or day of 00 means unknown and counts as MATLAB counts it: month 0 as January,
     day 0 as the day before the first.
 
-    Examples
-    --------
     >>> parse_name("07/10110600_1985-09-17_2012.jpg")
     (np.datetime64('1985-09-17'), 2012)
     """
@@ -82,8 +74,7 @@ def parse_name(path: str) -> tuple[np.datetime64, int] | None:
 def read_mat(path: Path) -> pd.DataFrame:
     """Read ``wiki.mat`` as a table; a DataError says what is wrong with it.
 
-    Columns: ``image`` (path below ``wiki_crop``), ``birth``, ``year``, ``gender`` (0 female,
-    1 male, NaN), ``score`` (-inf: no face) and ``second`` (NaN: no second face).
+    `gender` is 0 for female, 1 for male; `score` -inf for no face; `second` NaN for no second one.
     """
     try:
         struct = loadmat(path, squeeze_me=True).get("wiki")
@@ -142,13 +133,11 @@ def _checks(rows: pd.DataFrame, paths: dict[str, Path], min_score: float):
 def load_wiki(root: Path, min_score: float = 1.75) -> FaceSet:
     """Load and clean the WIKI faces from ``wiki_crop`` (folder, zip or tar) below `root`.
 
-    Labels come from ``wiki.mat`` in or beside ``wiki_crop``; else from ``wiki_meta.csv``
-    (``full_path,gender``) and the file names; else from the file names alone, without gender.
-    Kept are rows with a face, no second face, 0 < age <= 100, a face score of at least `min_score`
-    (1.75 and 3.0 are the second study's choices) and a known gender. Without ``wiki.mat`` the
-    scores are unknown and not checked.
-
-    Images are identified as ``07/10110600_1985-09-17_2012.jpg``; ethnicity is missing.
+    Labels come from ``wiki.mat`` in or beside it; else from ``wiki_meta.csv`` (its ``full_path``
+    and ``gender``) and the file names; else from the names alone, without gender. Kept are rows
+    with a face, no second face, 0 < age <= 100, a score of at least `min_score` (1.75 and 3.0 are
+    the second study's choices; only ``wiki.mat`` has scores) and a known gender. Ethnicity is
+    missing.
 
     References
     ----------

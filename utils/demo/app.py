@@ -8,7 +8,7 @@ from flask import Flask, Request, Response, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from utils.demo.analysis import Analyst
-from utils.demo.pictures import MAX_BYTES, MAX_PIXELS, Refused, decode, too_many_bytes
+from utils.demo.pictures import MAX_BYTES, MAX_PIXELS, TOO_LARGE, Refused, decode
 from utils.demo.worker import Worker
 
 FORM_OVERHEAD = 16_384  # boundaries and headers of the multipart body
@@ -44,43 +44,29 @@ def create_app(analyst: Analyst, worker: Worker) -> Flask:
     app.request_class = MemoryRequest
     app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES + FORM_OVERHEAD
     app.json.sort_keys = False
-    _add_page(app, analyst)
-    _add_api(app, analyst, worker)
     app.register_error_handler(Exception, _answer)
     app.after_request(_finish)
-    return app
+    limits = {"max_bytes": MAX_BYTES, "max_pixels": MAX_PIXELS}
 
-
-def _add_page(app: Flask, analyst: Analyst) -> None:
     @app.get("/")
     def page():
-        return render_template(
-            "index.html",
-            models=list(analyst.models.values()),
-            missing=analyst.missing,
-            synthetic=analyst.synthetic,
-            max_bytes=MAX_BYTES,
-            max_pixels=MAX_PIXELS,
-        )
+        return render_template("index.html", analyst=analyst, **limits)
 
     @app.get("/openapi.yaml")
     def openapi():
         return Response(OPENAPI.read_text(encoding="utf-8"), mimetype="application/yaml")
 
-
-def _add_api(app: Flask, analyst: Analyst, worker: Worker) -> None:
     @app.post("/api/predict")
     def predict():
         if request.headers.get("Sec-Fetch-Site") == "cross-site":
             raise Refused(403, "cross_site", "Requests from other sites are not answered.")
-        options = {"name": request.args.get("model")}
-        options |= {name: _flag(name) for name in ("whole", "details")}
-        analyst.model(options["name"])  # an unknown name need not wait in the queue
+        whole, details = _flag("whole"), _flag("details")
+        model = analyst.model(request.args.get("model"))
         if len(uploads := request.files.getlist("image")) != 1:
             raise Refused(400, "no_image", "Send one picture as the form field 'image'.")
         content = uploads[0].stream.read(MAX_BYTES + 1)
         # Decoded by the worker, so that only one large picture is in memory at a time.
-        return jsonify(worker.run(lambda: analyst.analyse(decode(content), **options)))
+        return jsonify(worker.run(lambda: analyst.analyse(decode(content), model, whole, details)))
 
     @app.get("/healthz")
     def health():
@@ -88,6 +74,8 @@ def _add_api(app: Flask, analyst: Analyst, worker: Worker) -> None:
         status = "ok" if well else "down" if analyst.ready else "starting"
         state = {"status": status, "models": list(analyst.models), "waiting": worker.waiting}
         return jsonify(state), 200 if well else 503
+
+    return app
 
 
 def _flag(name: str) -> bool:
@@ -100,9 +88,9 @@ def _flag(name: str) -> bool:
 def _answer(error: Exception):
     """Any error as JSON; what was not foreseen is told to the console, never to the visitor."""
     if isinstance(error, RequestEntityTooLarge):
-        error = too_many_bytes()
+        error = Refused(*TOO_LARGE)
     elif isinstance(error, HTTPException):
-        code = (error.name or "error").lower().replace(" ", "_")
+        code = error.name.lower().replace(" ", "_")
         methods = getattr(error, "valid_methods", None)
         headers = {"Allow": ", ".join(methods)} if methods else {}
         error = Refused(error.code or 500, code, f"{error.name}.", headers)
@@ -114,8 +102,7 @@ def _answer(error: Exception):
 
 
 def _finish(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+    response.headers.update(HEADERS)
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
     return response

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from PIL import Image, UnidentifiedImageError
 
 from utils.datasets.pictures import open_rgb
-from utils.files import DataError
 
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 50_000_000  # as header says, before anything is decoded
 MAX_SCANS = 100  # of a progressive JPEG, each of which costs a pass over all pixels
 WORKING_SIDE = 2048  # larger pictures are shrunk: a face needs 200 pixels
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+TOO_LARGE = (413, "too_large", f"The file is larger than {MAX_BYTES // 1_000_000} MB.")
 _HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
 
 
@@ -43,14 +43,19 @@ def decode(content: bytes) -> Picture:
     if not content:
         raise Refused(400, "empty", "The file is empty.")
     if len(content) > MAX_BYTES:
-        raise too_many_bytes()
-    width, height = _inspect(content)
-    if width * height > MAX_PIXELS:
-        raise _too_many_pixels(f"{width} x {height} pixels")
+        raise Refused(*TOO_LARGE)
     try:
+        width, height = _inspect(content)
         image = open_rgb(content, upright=True)
-    except (DataError, MemoryError):
-        raise _broken() from None
+    except Refused:
+        raise
+    except UnidentifiedImageError:
+        message = "This is not a picture that can be read; send a JPEG, PNG, WebP, GIF or BMP."
+        if content[4:12] in _HEIC:
+            message = "This is a HEIC photograph, which is not read here; save it as JPEG."
+        raise Refused(415, "not_a_picture", message) from None
+    except Exception:  # Pillow's readers raise whatever a hostile file provokes
+        raise Refused(422, "broken", "The picture is damaged and cannot be decoded.") from None
     if (image.width > image.height) != (width > height):  # it was turned on its side
         width, height = height, width
     image.thumbnail((WORKING_SIDE,) * 2, Image.Resampling.BILINEAR, reducing_gap=2.0)
@@ -59,47 +64,20 @@ def decode(content: bytes) -> Picture:
     return Picture(clean, (width, height))
 
 
-def too_many_bytes() -> Refused:
-    """The refusal of a file that is too long."""
-    return Refused(413, "too_large", f"The file is larger than {MAX_BYTES // 1_000_000} MB.")
-
-
-def _too_many_pixels(seen: str) -> Refused:
-    most = f"at most {MAX_PIXELS // 1_000_000} million are read"
-    return Refused(413, "too_many_pixels", f"The picture has {seen}; {most}.")
-
-
-def _broken() -> Refused:
-    return Refused(422, "broken", "The picture is damaged and cannot be decoded.")
-
-
 def _inspect(content: bytes) -> tuple[int, int]:
-    """Size by the header, before anything is decoded."""
+    """Size by the header, before anything is decoded; one that costs too much is refused."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-                size, costly = picture.size, _is_costly(picture, content)
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            picture = Image.open(io.BytesIO(content), formats=FORMATS)
+        (width, height), seen = picture.size, "{} x {} pixels".format(*picture.size)
     except Image.DecompressionBombError:
-        raise _too_many_pixels("too many pixels") from None
-    except UnidentifiedImageError:
-        raise _unknown(content) from None
-    except Exception:  # Pillow's readers raise whatever a hostile file provokes
-        raise _broken() from None
-    if costly:
+        width, height, seen = MAX_PIXELS, MAX_PIXELS, "too many pixels"
+    if width * height > MAX_PIXELS:
+        most = f"at most {MAX_PIXELS // 1_000_000} million are read"
+        raise Refused(413, "too_many_pixels", f"The picture has {seen}; {most}.")
+    # A small file may hold a decoder for many seconds.
+    scans = content.count(b"\xff\xda") if picture.format in ("JPEG", "MPO") else 0
+    run_lengths = picture.format == "BMP" and picture.info.get("compression", 0) in (1, 2)
+    if scans > MAX_SCANS or run_lengths:
         raise Refused(422, "too_costly", "The picture takes too long to decode; save it anew.")
-    return size
-
-
-def _is_costly(picture: Image.Image, content: bytes) -> bool:
-    """Whether a small file may hold a decoder for many seconds."""
-    if picture.format == "BMP":
-        return picture.info.get("compression", 0) in (1, 2)  # run lengths
-    return picture.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > MAX_SCANS
-
-
-def _unknown(content: bytes) -> Refused:
-    message = "This is not a picture that can be read; send a JPEG, PNG, WebP, GIF or BMP."
-    if content[4:12] in _HEIC:
-        message = "This is a HEIC photograph, which is not read here; save it as JPEG."
-    return Refused(415, "not_a_picture", message)
+    return width, height

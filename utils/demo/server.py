@@ -1,6 +1,7 @@
 """Waitress around the application: threads, limits, everything in memory, and an orderly end."""
 
 import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -21,20 +22,15 @@ GRACE = 20.0  # seconds for what is being answered when the server is told to st
 def listen(host: str, port: int) -> socket.socket:
     """A socket bound to a host (IPv4 before IPv6); a ValueError of one line if that fails."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
-        raise ValueError(f"--host {host}: no such address on this computer") from None
-    family, _, _, _, address = min(found)
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
+        family, kind, *_, address = min(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        bound = socket.socket(family, kind)
         bound.bind(address)
         return bound
+    except socket.gaierror:
+        raise ValueError(f"--host {host}: no such address on this computer") from None
     except OSError as error:
-        bound.close()
-        advice = "choose another: --port N"
-        raise ValueError(
-            f"cannot listen on {host}, port {port}: {error.strerror}; {advice}"
-        ) from None
+        why = f"{error.strerror}; choose another: --port N"
+        raise ValueError(f"cannot listen on {host}, port {port}: {why}") from None
 
 
 def make_server(analyst: Analyst, bound: socket.socket, worker: Worker | None = None):
@@ -62,11 +58,12 @@ def make_server(analyst: Analyst, bound: socket.socket, worker: Worker | None = 
 
 def serve(server) -> None:
     """Answer until SIGTERM or Ctrl-C; then accept nothing more and finish what has begun."""
-    stop = threading.Event()
+    stop, poll = threading.Event(), server.adj.asyncore_use_poll
+    turn = functools.partial(server.asyncore.loop, 0.5, poll, server._map, count=1)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
     while not stop.is_set():
-        _turn(server)
+        turn()
     server.accepting = False
     server.socket.close()
     server.del_channel()
@@ -75,12 +72,8 @@ def serve(server) -> None:
         line.request or line.requests or line.total_outbufs_len
         for line in server.active_channels.values()
     ):
-        _turn(server)
+        turn()
     server.task_dispatcher.shutdown(timeout=0)
-
-
-def _turn(server) -> None:
-    server.asyncore.loop(0.5, server.adj.asyncore_use_poll, server._map, count=1)
 
 
 def _warm_up(analyst: Analyst, worker: Worker) -> None:

@@ -1,13 +1,11 @@
 """One worker, one bounded queue: one picture at a time, and nobody waits for ever."""
 
-import collections
 import contextlib
-import functools
+import queue
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 
 from utils.demo.pictures import Refused
 
@@ -20,8 +18,7 @@ class Worker:
 
     def __init__(self, length: int = QUEUE_LENGTH, time_limit: float = TIME_LIMIT):
         self.length, self.time_limit = length, time_limit
-        self._jobs: collections.deque = collections.deque()
-        self._changed = threading.Condition()
+        self._jobs: queue.Queue = queue.Queue(length)
         self._seconds = 1.0  # running mean of a job
         self._began = float("inf")  # of the job at work
         self._thread = threading.Thread(target=self._work, name="faces", daemon=True)
@@ -30,31 +27,30 @@ class Worker:
     @property
     def waiting(self) -> int:
         """Jobs that wait."""
-        return len(self._jobs)
+        return self._jobs.qsize()
 
     @property
     def alive(self) -> bool:
         """Whether the thread runs, and no job is older than the limit."""
         return self._thread.is_alive() and time.monotonic() - self._began < self.time_limit
 
-    def run(self, job: Callable, *arguments, **options):
+    def run(self, job: Callable):
         """Do a job in the worker's thread; `Refused` if the queue is full or the time is over."""
         future: Future = Future()
-        entry = future, functools.partial(job, *arguments, **options)
-        with self._changed:
-            if self.waiting >= self.length:
-                message = "Too many pictures are waiting; try again in a moment."
-                raise Refused(429, "busy", message, self._retry_after())
-            self._jobs.append(entry)
-            self._changed.notify()
+        entry = (future, job)
+        try:
+            self._jobs.put_nowait(entry)
+        except queue.Full:
+            message = "Too many pictures are waiting; try again in a moment."
+            raise Refused(429, "busy", message, self._retry_after()) from None
         try:
             return future.result(timeout=self.time_limit)
-        except FutureTimeout:
+        except TimeoutError:
             if future.done():  # the job's own error
                 raise
         future.cancel()
-        with contextlib.suppress(ValueError):  # it has begun, and ends for nobody
-            self._jobs.remove(entry)
+        with contextlib.suppress(ValueError), self._jobs.mutex:  # it has begun, for nobody
+            self._jobs.queue.remove(entry)
         message = "The picture took too long; try again later or a smaller one."
         raise Refused(503, "timeout", message, self._retry_after())
 
@@ -63,9 +59,7 @@ class Worker:
 
     def _work(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._jobs)
-                future, job = self._jobs.popleft()
+            future, job = self._jobs.get()
             if not future.set_running_or_notify_cancel():
                 continue
             self._began = time.monotonic()

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from utils.evaluation.bootstrap import draw, gap, interval, scored
-from utils.evaluation.columns import known, part, tasks_of
+from utils.evaluation.columns import aligned, known, part, tasks_of
 from utils.evaluation.pairwise import ALPHA, holm
 from utils.evaluation.tables import run_table, signed, wide
 from utils.plan import variants
@@ -39,10 +39,10 @@ def score(table, split, splits=None, n=2000, seed=129):
 
 
 def compared(scores, members, seeds=()):
-    """Rows of one ablation: every variant that was run, the reference first.
+    """Rows of one ablation; none without the reference (the first member) or without a variant.
 
     `scores` gives `score` by (run, split), `members` are (label, run or None, tasks), `seeds` the
-    runs of the reference's seeds. No rows without the reference or without a variant.
+    runs of the reference's seeds.
     """
     first, rows = members[0][1], []
     for split in SPLITS:
@@ -70,10 +70,7 @@ def _difference(own, theirs, paired):
 
 
 def ensemble_members(comparison, backbones):
-    """Of each network the run with every task and the smallest age error on validation faces.
-
-    Run -> label, best first, from `tables.comparison`.
-    """
+    """Run -> label: of each network the run with all tasks and the least validation age error."""
     rows = comparison[comparison["model"].isin(backbones)].dropna(subset=[*TASKS, "age_val"])
     rows = rows.sort_values("age_val").drop_duplicates("model")
     return dict(zip(rows["run"], rows["label"], strict=True))
@@ -82,11 +79,10 @@ def ensemble_members(comparison, backbones):
 def ensemble_predictions(tables):
     """Mean of several predictions, on the validation and test faces that all tables hold."""
     columns = ["pred_age", *(name for task in CLASSES for name in probability_columns(task))]
-    parts = [t[t["split"].isin(SPLITS)].drop_duplicates("image").set_index("image") for t in tables]
-    shared = sorted(set.intersection(*(set(one.index) for one in parts)))
-    mean = np.mean([one.loc[shared, columns].to_numpy(float) for one in parts], axis=0)
-    truth = parts[0].loc[shared, ["split", "age", "gender", "ethnicity"]]
-    return truth.join(pd.DataFrame(mean, index=shared, columns=columns)).reset_index(names="image")
+    held = aligned([table[table["split"].isin(SPLITS)] for table in tables])
+    mean = np.mean([table[columns].to_numpy(float) for table in held], axis=0)
+    truth = held[0][["image", "split", "age", "gender", "ethnicity"]]
+    return truth.join(pd.DataFrame(mean, columns=columns))
 
 
 def _members(study, profile, best):
@@ -108,12 +104,11 @@ def _members(study, profile, best):
 
 
 def ablations(study, profile, best=(), resamples=2000, seed=129):
-    """All ablations of a study, as a profile such as ``ablations`` lists them.
+    """All ablations that a profile lists, and the ensemble of the runs `best`.
 
-    `best` are the members of the ensemble. Returns a table, the questions by name of its ablations,
-    and (name, reason) of those that lack runs. `COLUMNS` of the table, one row a variant, task and
-    split: `difference` is variant minus reference, in years or as a share; `p_holm` corrects over
-    all of one task and split; `seed_sd` is the standard deviation of the reference over its seeds.
+    Returns a table, the questions by name of its ablations, and (name, reason) of those that lack
+    runs. One row a variant, task and split, `COLUMNS`: `difference` is variant minus reference;
+    `p_holm` corrects over all of one task and split; `seed_sd` is that of the reference's seeds.
     """
     splits, predictions = study.splits.get(profile.settings.get("dataset")), study.predictions
     every, missing = _members(study, profile, best)

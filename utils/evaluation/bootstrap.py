@@ -104,10 +104,7 @@ def scored(faces, drawn, task, metric, mask=None):
 
 
 def bootstrap_mean(values, groups=None, seed=129, resamples=2000) -> dict:
-    """Mean of one number a face (NaN is left out), its 95 % interval, and the faces used.
-
-    Faces of one duplicate group are drawn together; without `groups` each stands alone.
-    """
+    """Mean of one number a face (NaN is left out), its 95 % interval over groups, and the faces."""
     values = np.asarray(values, np.float64)
     use = np.isfinite(values)
     if not use.any():
@@ -125,11 +122,7 @@ def bootstrap_mean(values, groups=None, seed=129, resamples=2000) -> dict:
 
 
 def groups_of(predictions, splits=None):
-    """Duplicate group of each face [n]; a face without a known group is its own.
-
-    From `splits` (columns image and group, as in `data/splits/utkface.csv`), else from a column
-    `group` of the predictions.
-    """
+    """Group of each face [n], from `splits` or the predictions' own column; else it is its own."""
     require(predictions, ["image"])
     image = predictions["image"]
     if splits is None:
@@ -141,10 +134,9 @@ def groups_of(predictions, splits=None):
 
 
 def intervals(predictions, groups=None, split="test", n=2000, seed=129):
-    """All metrics of one split with their 95 % bootstrap intervals.
+    """All metrics of one split: task, metric, split, value, n (faces), ci_low, ci_high (95 %).
 
-    `groups` is a table of image and group, or Resamples already drawn for these faces. Columns
-    task, metric, split, value, n (faces), ci_low, ci_high.
+    `groups` is a table of image and group, or Resamples already drawn for these faces.
     """
     faces, rows = part(predictions, split), []
     drawn = groups if isinstance(groups, Resamples) else draw(faces, groups, n, seed)

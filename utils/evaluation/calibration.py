@@ -64,9 +64,8 @@ def known_probabilities(predictions, task, split):
 def calibration(predictions):
     """Calibration on test before and after temperature scaling fitted on validation.
 
-    Columns task, binning, ece, ece_scaled, nll, nll_scaled, temperature, n_val, n. Without
-    validation faces the scaled values are missing: test faces are never fitted on. A task whose
-    answers are all 0 or 1 is left out: they say nothing of confidence.
+    Without validation faces the scaled values are missing: test faces are never fitted on. A task
+    whose answers are all 0 or 1 is left out: they say nothing of confidence.
     """
     rows, has_val = [], (predictions["split"] == "val").any()
     for task in (task for task in tasks_of(part(predictions, "test")) if task in CLASSES):
@@ -86,8 +85,7 @@ def calibration(predictions):
 def coverage(faces, resamples, claimed=0.8):
     """Share of true ages inside the interval from `age_q10` to `age_q90`, all and by age bin.
 
-    For predictions of one split, which the resamples were drawn for: columns group, coverage,
-    ci_low, ci_high, n, width (mean, years), claimed.
+    For predictions of one split, which the resamples were drawn for; `width` is a mean in years.
     """
     names = ["age", "age_q10", "age_q90"]
     require(faces, names)

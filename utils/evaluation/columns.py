@@ -64,6 +64,13 @@ def predicted(predictions, task):
     return np.nan_to_num(probabilities(predictions, task), nan=-1.0).argmax(axis=1)
 
 
+def aligned(tables):
+    """Tables on the images that all of them hold, each once, in one order, with a fresh index."""
+    tables = [table.drop_duplicates("image").set_index("image") for table in tables]
+    shared = sorted(set.intersection(*(set(table.index) for table in tables)))
+    return [table.loc[shared].reset_index() for table in tables]
+
+
 def part(predictions, split):
     """Rows of one split, with a fresh index."""
     require(predictions, ["split"])

@@ -71,8 +71,7 @@ def cross_dataset(study, resamples=2000, seed=129):
     """Every run on every other data set, with and without training's crop.
 
     `COLUMNS`: baseline is the best constant answer on the same faces, in_domain the value on the
-    run's own test faces, found the share of faces that the detector found (the rest was scored
-    whole).
+    run's own test faces, found the share of faces that the detector found (else scored whole).
     """
     parts = [pd.DataFrame(columns=COLUMNS)]
     for name, faces in study.cross_dataset.items():

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from utils.evaluation.bootstrap import Resamples, interval
-from utils.evaluation.columns import known, predicted, require, truth
+from utils.evaluation.columns import aligned, known, predicted, require, truth
 from utils.vocabulary import HEADLINE, METRICS, TASKS, truth_column
 
 FAR = 10  # years; a larger error or difference counts as a wrong answer
@@ -56,9 +56,8 @@ def _pairs(twins, task):
 def label_noise(table, resamples=2000, seed=129):
     """Best value that any model can be expected to reach against these labels.
 
-    `table` has columns group, age, gender, ethnicity; its groups must be duplicates of one
-    picture, not other pictures of one person. Columns task, metric, bound, ci_low, ci_high,
-    groups: a lower bound for mae, upper bounds for cs5 and accuracy (see the module's notes).
+    The groups of `table` must be duplicates of one picture, not other pictures of one person.
+    Columns task, metric, bound (lower for mae, upper for cs5, accuracy), ci_low, ci_high, groups.
     """
     rows = []
     for task in (task for task in TASKS if truth_column(task) in table):
@@ -84,27 +83,6 @@ def heaping_index(ages):
     return float(500 * np.mean(ages % 5 == 0)) if len(ages) else float("nan")
 
 
-def error_by_digit(faces, resamples):
-    """Age error by the last digit of the true age, for predictions of one split.
-
-    Columns digit, mae (years), ci_low, ci_high, n, share, mae_equal_ages (each decade weighed as
-    in all faces: the error grows with age, and round ages are older).
-    """
-    require(faces, ["age", "pred_age"])
-    use = faces[["age", "pred_age"]].notna().all(axis=1).to_numpy()
-    error = np.where(use, np.abs(faces["pred_age"] - faces["age"]), 0.0)
-    digit = np.where(use, faces["age"].fillna(0) % 10, -1).astype(int)
-    table = resamples.table(error, {value: digit == value for value in range(10)}, "mae")
-    table = table.rename(columns={"group": "digit"}).assign(share=table["n"] / use.sum())
-    decade = (faces["age"].fillna(0) // 10).to_numpy(int)
-    cells = pd.DataFrame({"error": error, "digit": digit, "decade": decade})[use]
-    mean = cells.pivot_table(index="decade", columns="digit", values="error")
-    mean = mean.dropna()  # only decades that hold every digit can be compared
-    weight = cells["decade"].value_counts().reindex(mean.index)
-    equal = mean.mul(weight, axis=0).sum() / weight.sum()
-    return table.assign(mae_equal_ages=table["digit"].map(equal))
-
-
 def wrong_answers(faces, task):
     """Class that a network answers where it is wrong, else -1, int [n].
 
@@ -125,9 +103,7 @@ def remaining(tables, bounds):
     noise alone costs even a perfect network); wrong of n answers; same_answer, the share of them
     that all others give too.
     """
-    tables = [table.drop_duplicates("image").set_index("image") for table in tables]
-    shared = sorted(set.intersection(*(set(table.index) for table in tables)))
-    tables, rows = [table.loc[shared].reset_index() for table in tables], []
+    tables, rows = aligned(tables), []
     for bound in bounds[bounds["metric"] == bounds["task"].map(HEADLINE)].itertuples():
         ends = [bound.bound, bound.ci_low, bound.ci_high]
         if bound.task != "age":

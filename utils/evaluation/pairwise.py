@@ -14,7 +14,7 @@ from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
 
 from utils.evaluation.bootstrap import draw, gap, scored
-from utils.evaluation.columns import known, predicted, truth
+from utils.evaluation.columns import aligned, known, predicted, tasks_of, truth
 from utils.evaluation.metrics import WITHIN_YEARS
 from utils.files import DataError
 from utils.vocabulary import HEADLINE, LOWER_IS_BETTER
@@ -27,19 +27,12 @@ def common_faces(predictions, task):
 
     Tables that hold less than half of the faces of the largest are left out.
     """
-    tables = {}
-    for run, table in predictions.items():
-        faces = table[table["split"] == "test"]
-        try:
-            faces = faces[known(faces, task)]
-        except DataError:
-            continue
-        tables[run] = faces.drop_duplicates("image").set_index("image")
-    largest = max([1, *map(len, tables.values())])
-    tables = {run: table for run, table in tables.items() if 2 * len(table) >= largest}
-    names = [set(table.index) for table in tables.values()]
-    shared = sorted(set.intersection(*names)) if names else []
-    return {run: table.loc[shared].reset_index() for run, table in tables.items()}
+    tested = {run: table[table["split"] == "test"] for run, table in predictions.items()}
+    tested = {run: faces for run, faces in tested.items() if task in tasks_of(faces)}
+    tested = {run: faces[known(faces, task)] for run, faces in tested.items()}
+    half = max(map(len, tested.values()), default=0) / 2
+    tested = {run: faces for run, faces in tested.items() if len(faces) >= half}
+    return dict(zip(tested, aligned(tested.values()), strict=True)) if tested else {}
 
 
 def mcnemar(right_a, right_b):

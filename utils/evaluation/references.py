@@ -20,11 +20,10 @@ _KNOWN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="
 
 
 def references(dataset=None, drawn=False):
-    """Claimed and published values, of a data set alone if asked.
+    """Claimed and published values, of a data set alone if asked; as in ``references.yaml``.
 
-    Columns dataset, task, metric, value, source, protocol, kind (`claim` of a study that this one
-    re-does, `published`, `unverified`), drawn (figures show it: others crowd them, come without a
-    split, or are for other faces). Errors in years, shares in 0..1.
+    `kind` is `claim` (of a study that this one re-does), `published` or `unverified`; `drawn` those
+    that figures show: others crowd them, come without a split, or are for other faces.
     """
     table = pd.DataFrame(_KNOWN["references"])
     table = table.assign(drawn=table["drawn"].eq(True))
@@ -45,11 +44,7 @@ def goals(comparison, dataset):
 
 
 def claims(study, dataset, resamples=2000, seed=129):
-    """Claimed against measured values of the earlier study's networks.
-
-    Columns task, metric, claim, protocol (of the claim), label, epochs, faces (which test faces),
-    value, ci_low, ci_high, n; empty without claims or without runs of their networks.
-    """
+    """Claimed against measured values of the earlier study's networks; empty without their runs."""
     runs, keys = run_table(study), ["task", "metric"]
     runs = runs[(runs["dataset"] == dataset) & runs["model"].isin(OWN_NETWORKS.values())]
     claimed = references(dataset).query("kind == 'claim'").set_index(keys)

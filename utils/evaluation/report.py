@@ -116,7 +116,7 @@ def _compared(study, scored, dataset, drawn):
 
 
 def _examined(study, comparison, dataset, members, drawn):
-    """Subgroups, calibration, coverage and heaping of every system, and the labels."""
+    """Subgroups, calibration and coverage of every system, and the labels."""
     made = {}
     for run, label in comparison[["run", "label"]].dropna().itertuples(index=False):
         predictions = study.predictions[run]
@@ -127,7 +127,6 @@ def _examined(study, comparison, dataset, members, drawn):
         found["fairness"] = fairness(faces)
         found["calibration"] = calibration.calibration(predictions)
         if "age" in tasks_of(faces):
-            found["digits"] = noise.error_by_digit(faces, resampled)
             if {"age_q10", "age_q90"} <= set(faces):
                 found["coverage"] = calibration.coverage(faces, resampled)
         for name, table in found.items():

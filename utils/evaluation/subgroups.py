@@ -7,6 +7,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
+from fairlearn import metrics as fair
 
 from utils.evaluation.bootstrap import interval
 from utils.evaluation.columns import known, predicted, tasks_of, truth
@@ -47,9 +48,8 @@ def _ratio(task, metric, parts):
 def subgroups(faces, resamples):
     """Headline metric of each task in each subgroup, and the signed bias of the age.
 
-    For predictions of one split, which the resamples were drawn for. Columns task, metric (`bias`
-    for predicted minus true age), by (crossed attributes), group, age_bin, gender, ethnicity (empty
-    where not part of it), value, ci_low, ci_high, n, small.
+    For predictions of one split, which the resamples were drawn for. `bias` is predicted minus
+    true age; `by` names the crossed attributes, which are empty where they are no part of it.
     """
     scores, rows = {}, []
     for task in tasks_of(faces):
@@ -74,11 +74,9 @@ def subgroups(faces, resamples):
 
 
 def gaps(table):
-    """Worst and best of `subgroups` and their gap, small groups left out.
+    """Worst and best of `subgroups` and their gap; small groups are counted and left out.
 
-    Columns task, metric, by, worst, worst_value, worst_n, best, best_value, best_n, gap, ranked,
-    small (numbers of subgroups ranked and left out). For `bias`, worst is the group with the
-    largest absolute bias.
+    For `bias`, worst is the group with the largest absolute bias.
     """
     rows = []
     for (task, metric, by), every in table.groupby(["task", "metric", "by"], sort=False):
@@ -96,15 +94,10 @@ def gaps(table):
 
 
 def fairness(faces):
-    """Equalised-odds style gaps of the predicted gender, by fairlearn, if it is installed.
+    """Equalised-odds style gaps of the predicted gender (positive class `female`), by fairlearn.
 
-    For predictions of one split: columns task, by, measure, value, n, small_left_out; positive
-    class `female`. Source: Hardt, Price and Srebro 2016; fairlearn, https://fairlearn.org.
+    For predictions of one split. Source: Hardt, Price and Srebro 2016; https://fairlearn.org.
     """
-    try:
-        from fairlearn import metrics as fair  # here: an extra
-    except ImportError:
-        return pd.DataFrame()
     if "gender" not in tasks_of(faces):
         return pd.DataFrame()
     use = known(faces, "gender")

@@ -31,10 +31,7 @@ def system_of(config):
 
 
 def run_table(study):
-    """One row for each run of the study that has a configuration, columns `RUN_COLUMNS`.
-
-    `system` is the run of the lowest seed with the same settings, `label` the name for readers.
-    """
+    """`RUN_COLUMNS` of each run; `system` is the run of the lowest seed with the same settings."""
     usual = dict.fromkeys(("dataset", "model", "protocol", "study"), "")
     usual |= {"input_size": 0, "seed": 0, "split": "group"}
     rows, known = [], {}
@@ -62,10 +59,9 @@ def systems(runs):
 
 
 def study_intervals(study, resamples=2000, seed=129):
-    """Metrics of all runs on their test faces, with intervals.
+    """Metrics of all runs on their test faces, with intervals, and the value on validation faces.
 
-    The columns of `run_table` (`split_kind` for group-aware or random) plus task, metric, split,
-    value, n, ci_low, ci_high and validation, the value on validation faces where they are held.
+    Columns of `run_table` (`split_kind`: group-aware or random) and of `bootstrap.intervals`.
     """
     keys, tables = ["task", "metric"], []
     for row in run_table(study).rename(columns={"split": "split_kind"}).to_dict("records"):
@@ -91,10 +87,7 @@ def networks(table):
 
 
 def labels_of(study, dataset):
-    """True labels of all faces of a data set, on the main split.
-
-    From the predictions of its runs, and from its split file, which has training faces too.
-    """
+    """True labels of all faces of a data set: from its runs and from its split file."""
     runs = on_main_split(run_table(study), dataset)
     wanted = ["image", "split", "group", "age", "gender", "ethnicity"]
     tables = [study.predictions[run] for run in runs["run"] if run in study.predictions]
@@ -110,10 +103,9 @@ def labels_of(study, dataset):
 def comparison(study, scored, dataset):
     """Systems by tasks with the baseline (last row) and costs, from `study_intervals`.
 
-    Columns label, model, protocol, input_size, seeds, then per task the test value of the headline
-    metric, the ends of its interval, `<task>_low` and `<task>_high`, and the value on validation
-    faces, `<task>_val`, each a mean over seeds; `COSTS`; `TIMES`, measured alone where any run of
-    the study was: times of a busy machine do not stand beside them.
+    For each task the test value of the headline metric, its interval `<task>_low`, `<task>_high`,
+    and the value on validation faces `<task>_val`, means over seeds; `COSTS`; `TIMES`, measured
+    alone where any run of the study was: times of a busy machine do not stand beside them.
     """
     here = on_main_split(scored, dataset, "split_kind").sort_values("seed", kind="stable")
     table = here.drop_duplicates("system").set_index("system", drop=False)
@@ -140,10 +132,9 @@ def comparison(study, scored, dataset):
 
 
 def best(table, task):
-    """Row of the best network of a task in `comparison`, or None where no network has it.
+    """Row of the best network of a task in `comparison`, or None; as `BEST` and more.
 
-    Chosen on validation faces where the study holds predictions of them, else on test faces;
-    `chosen_on` says which. Adds task, value, ci_low and ci_high.
+    Chosen on validation faces where predictions of them are held, else on test faces.
     """
     rows = networks(table).dropna(subset=[task])
     if rows.empty:
@@ -157,10 +148,7 @@ def best(table, task):
 
 
 def off_the_shelf(study, dataset):
-    """Off-the-shelf systems: label, package, trained_on, scored, n_test, n_found.
-
-    `n_found`: of how many faces the system's own detector found the face, if it was asked.
-    """
+    """Off-the-shelf systems; `n_found`: in how many pictures their own detector found a face."""
     told = [config | {"label": study.label(run)} for run, config in study.configs.items()]
     columns = "label package trained_on scored n_test n_found".split()
     table = pd.DataFrame(told).reindex(columns=["dataset", "protocol", *columns])
@@ -190,10 +178,9 @@ def missing_runs(study, configs, reasons=None):
 
 
 def readable(table, columns):
-    """A table as text for a page; its `metric` or `task` says the unit of its values.
+    """A table as text for a page, by titles and columns as in ``pages.yaml``.
 
-    `columns` maps a title to a column as it is, to ``%column`` for a share, or to several columns:
-    a value [and the ends of its interval].
+    Its `metric` or `task` says the unit of its values.
     """
     rows = table.to_dict("records")
     told = [{title: _cell(row, what) for title, what in columns.items()} for row in rows]

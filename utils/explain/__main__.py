@@ -8,19 +8,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from utils.explain.evidence import NUMBERS
 from utils.paths import ROOT
 from utils.vocabulary import TASKS
 
 OUT = ROOT / "reports" / "study" / "explanations.csv"
-NUMBERS = {
-    "n": (1000, "faces in mean maps and attention"),
-    "faithful": (100, "of them for faithfulness"),
-    "sanity": (24, "for the randomisation check"),
-    "slow": (40, "faithful faces for Score-CAM, SmoothGrad"),
-    "steps": (5, "of the deletion and insertion curves"),
-    "seed": (129, "of the choice of faces, noise and bootstrap"),
-    "drawn": (0, "use that many drawn faces, whose true evidence is known, instead of test faces"),
-}
 
 
 def main(arguments=None) -> int:
@@ -28,7 +20,10 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser("python -m utils.explain", description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="+", help="names of finished runs or shipped networks")
     for name, (usual, text) in NUMBERS.items():
-        parser.add_argument(f"--{name}", type=int, default=usual, help=f"{text} ({usual})")
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=int, default=usual, help=f"{text} ({usual})")
+    drawn = "explain on so many drawn faces, whose true evidence is known, instead of test faces"
+    parser.add_argument("--drawn", type=int, default=0, help=drawn)
     parser.add_argument("--tasks", default=",".join(TASKS), help="comma-separated")
     parser.add_argument("--force", action="store_true", help="measure again")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -37,7 +32,7 @@ def main(arguments=None) -> int:
     from utils.explain.measure import measure_runs
     from utils.explain.views import open_views  # likewise
 
-    settings = {name: getattr(asked, name) for name in NUMBERS if name != "drawn"}
+    settings = {name: getattr(asked, name) for name in NUMBERS}
     try:
         for view in open_views(asked.runs, drawn=asked.drawn):
             found = measure_runs([view], asked.tasks.split(","), asked.out, settings, asked.force)

@@ -9,43 +9,25 @@ import numpy as np
 import tensorflow as tf
 
 from utils.explain import maps as heat
-from utils.explain.target import batches, checked, explain_target
+from utils.explain.target import batches, checked
 
 PREDICTED = -1  # stands for "the predicted class" inside a compiled step
 
 
 def batched_gradcam(
-    model, images, task, layer=None, classes=None, batch_size=32, placed=False, plus=False
+    target, images, classes=None, batch_size=32, placed=False, plus=False
 ) -> np.ndarray:
-    """Grad-CAM (Selvaraju et al. 2017) or Grad-CAM++ (Chattopadhay et al. 2018).
+    """Grad-CAM (Selvaraju et al. 2017) or, `plus`, Grad-CAM++ (Chattopadhay et al. 2018).
 
-    Parameters
-    ----------
-    model : keras.Model or Target
-        A trained flat network, images 0..255 -> one softmax a task.
-    images : array [n, s, s, 3], 0..255
-    task, layer : str
-        Output, and layer of the feature maps (by default the last one). ``age`` is explained by
-        its expected value, the others by the logit of a class.
-    classes : int or int array [n], optional
-        By default the predicted class. For ages: 1 what makes the face older (default), -1 what
-        makes it younger.
-    placed : bool
-        Draw cells as tiles of equal size, or as tf-keras-vis does: see `resize_maps`.
-    plus : bool
-        Grad-CAM++.
-
-    Returns
-    -------
-    float32 array [n, s, s], each map in 0..1
+    Maps, float32 [n, s, s], each in 0..1, of images [n, s, s, 3] in 0..255 for the predicted
+    classes, or those given (one or [n]); for ages 1 asks what makes a face older (the default), -1
+    younger. `placed` draws the cells as tiles of equal size: see `resize_maps`.
     """
-    target = explain_target(model, task, layer)
-    images = checked(images, target)
+    images, step, found = checked(images, target), _gradcam_step(target, plus), []
     if classes is None and target.kind == "class":
         wanted = np.full(len(images), PREDICTED)
     else:
         wanted = target.classes(np.empty((len(images), target.net.output.shape[-1])), classes)
-    step, found = _gradcam_step(target, plus), []
     for part, chosen in zip(batches(images, batch_size), batches(wanted, batch_size), strict=True):
         found.append(step(tf.constant(part), tf.cast(chosen, "int32")))
     return heat.normalise(heat.resize_maps(np.concatenate(found), target.size, placed))
@@ -53,8 +35,7 @@ def batched_gradcam(
 
 def _gradcam_step(target, plus):
     """Compiled: images [n, s, s, 3], classes [n] -> raw cells [n, h, w]."""
-    layer = target.net.get_layer(target.layer).output
-    net = keras.Model(target.net.inputs, [layer, target.net.output])
+    net = keras.Model(target.net.inputs, [target.features, target.net.output])
 
     def cells(images, classes):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -86,7 +67,7 @@ def scorecam(target, images, classes=None, max_maps=32, placed=True) -> np.ndarr
     """Score-CAM (Wang et al. 2020), the faster variant with the most variable feature maps."""
     images = checked(images, target)
     classes = target.classes(target.logits(images), classes)
-    net = keras.Model(target.net.inputs, target.net.get_layer(target.layer).output)
+    net = keras.Model(target.net.inputs, target.features)
     step, found = target.compiled("features", lambda x: net(x, training=False)), []
     for face, chosen in zip(batches(images, 1), classes, strict=True):
         features = np.moveaxis(step(tf.constant(face)).numpy()[0], -1, 0)
@@ -125,19 +106,18 @@ def smoothgrad(target, images, classes=None, batch_size=8, seed=129, samples=20,
 
 def explain(target, images, method, classes=None, seed=129, max_maps=32, samples=20) -> np.ndarray:
     """Maps [n, s, s] by any of `METHODS` and `CONTROLS`, cells drawn as tiles."""
-    how = {"classes": classes, "placed": True}
-    if method in ("gradcam", "gradcam_pp"):
-        return batched_gradcam(target, images, target.task, plus=method == "gradcam_pp", **how)
-    if method == "scorecam":
-        return scorecam(target, images, max_maps=max_maps, **how)
-    if method == "smoothgrad":
-        return smoothgrad(target, images, classes, seed=seed, samples=samples)
-    if method == "random":
-        return heat.random_maps(len(images), target.size, seed)
-    if method == "center_gaussian":
-        return heat.center_gaussian_maps(len(images), target.size)
-    known = ", ".join(heat.METHODS + heat.CONTROLS)
-    raise ValueError(f"method {method!r} is unknown; expected one of {known}")
+    how = {"target": target, "images": images, "classes": classes}
+    makers = {
+        "gradcam": lambda: batched_gradcam(**how, placed=True),
+        "gradcam_pp": lambda: batched_gradcam(**how, placed=True, plus=True),
+        "scorecam": lambda: scorecam(**how, max_maps=max_maps),
+        "smoothgrad": lambda: smoothgrad(**how, seed=seed, samples=samples),
+        "random": lambda: heat.random_maps(len(images), target.size, seed),
+        "center_gaussian": lambda: heat.center_gaussian_maps(len(images), target.size),
+    }
+    if method not in makers:
+        raise ValueError(f"method {method!r} is unknown; expected one of {', '.join(makers)}")
+    return makers[method]()
 
 
 def field_of_view(target, images, seed=129) -> np.ndarray:
@@ -146,7 +126,7 @@ def field_of_view(target, images, seed=129) -> np.ndarray:
     The energy of the gradient of one cell, under random signs of its channels, is averaged over
     the pictures (Luo, Li, Urtasun and Zemel 2016).
     """
-    net = keras.Model(target.net.inputs, target.net.get_layer(target.layer).output)
+    net = keras.Model(target.net.inputs, target.features)
     channels = net.output.shape[-1]
     signs = np.sign(np.random.default_rng(seed).normal(size=channels)).astype(np.float32)
 

@@ -85,27 +85,15 @@ def _drop_and_increase(target, ends, maps, classes):
 
 
 def faithfulness(target, images, maps, classes, steps=10, seed=129):
-    """Score the maps of several methods on the same faces.
+    """Score the maps [n, s, s] of several methods on the same images, [n, s, s, 3] in 0..255.
 
     Deletion replaces pixels by the picture's mean colour, insertion puts them back into a blurred
-    picture (RISE, Petsiuk et al. 2018); average drop and increase in confidence show only what
-    the map marks (Grad-CAM++, Chattopadhay et al. 2018).
+    picture (RISE, Petsiuk et al. 2018), in `steps` equal parts; average drop and increase in
+    confidence show only what the map marks (Grad-CAM++, Chattopadhay et al. 2018). A slow method
+    may have maps of the first faces only; it is the confidence in `classes` [n] that is followed.
 
-    Parameters
-    ----------
-    target : Target
-    images : array [n, s, s, 3], 0..255
-    maps : dict
-        Method -> maps [n, s, s], or fewer maps for the first faces (a slow method).
-    classes, steps : int array [n], int
-        Classes whose confidence is followed, as pixels change in that many equal parts.
-
-    Returns
-    -------
-    per_face : DataFrame
-        Columns method, face and the four `FAITHFULNESS`.
-    curves : DataFrame
-        Columns method, mode, share (of pixels), value (mean confidence), n.
+    Returns a table with method, face and the four `FAITHFULNESS`, and the curves: method, mode,
+    share (of pixels), value (mean confidence) and n.
     """
     ends, faces, lines = _ends(target, images, classes), [], []
     for method, heat in maps.items():

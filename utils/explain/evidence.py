@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
+from utils.explain.maps import METHODS
 from utils.files import DataError, write_aside
 from utils.vocabulary import run_label
 
@@ -19,33 +21,28 @@ FOLDER = "explanations"
 MAP_SIDE, FACE_SIDE = 48, 96  # pixels of stored mean maps and mean faces
 COLUMNS = ["run", "model", "task", "method", "statistic", "value", "ci_low", "ci_high", "n"]
 TABLES = ("table", "shares", "per_face", "curves", "cascades")
+NUMBERS = yaml.safe_load(Path(__file__).with_name("settings.yaml").read_text(encoding="utf-8"))
+SETTINGS = {name: usual for name, (usual, _) in NUMBERS.items()} | {"methods": list(METHODS)}
 
 
 @dataclass
 class Evidence:
     """Everything measured for one run and task.
 
-    Attributes
-    ----------
-    about : dict
-        run, model, label, protocol, input_size, task, dataset, layer, counts (faces in each mean
-        map), field_of_view (`utils.explain.cams.field_of_view`), groups (duplicate group of each
-        face, as numbers), right (share of right predictions; ages: within 10 years), settings.
-    maps : dict
-        Mean Grad-CAM, float16 [s, s] in 0..1, of ``all`` faces and by group: ``class:<predicted>``,
-        ``gender:<true>``, ``ethnicity:<true>``, ``age_bin:<true>``.
-    table, shares, per_face, curves, cascades : DataFrame
-        Rows for ``explanations.csv``; attention of Grad-CAM by face and region; results of
-        `utils.explain.checks.faithfulness` and of `cascade` by method.
+    `about` holds run, model, label, protocol, input_size, task, dataset, layer, counts (faces in
+    each mean map), field_of_view (`utils.explain.cams`), groups (duplicate group of each face, as
+    numbers), right (share of right predictions; ages: within 10 years) and settings. `maps` are
+    mean Grad-CAM, float16 [s, s] in 0..1, of ``all`` faces, and by ``class:<predicted>``,
+    ``gender:<true>``, ``ethnicity:<true>`` and ``age_bin:<true>``.
     """
 
     about: dict
     maps: dict
-    table: pd.DataFrame = field(default_factory=pd.DataFrame)
-    shares: pd.DataFrame = field(default_factory=pd.DataFrame)
-    per_face: pd.DataFrame = field(default_factory=pd.DataFrame)
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)  # rows for explanations.csv
+    shares: pd.DataFrame = field(default_factory=pd.DataFrame)  # Grad-CAM's, by face and region
+    per_face: pd.DataFrame = field(default_factory=pd.DataFrame)  # with curves: `faithfulness`
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
-    cascades: pd.DataFrame = field(default_factory=pd.DataFrame)
+    cascades: pd.DataFrame = field(default_factory=pd.DataFrame)  # `cascade` by method
 
 
 def evidence_path(folder, run, task) -> Path:
@@ -86,10 +83,9 @@ def load_evidence(path) -> Evidence:
     return Evidence(about, held.pop("map"), **{k: pd.DataFrame(t) for k, t in held.items()})
 
 
-def load_all(folder, runs=()) -> list[Evidence]:
-    """All evidence in a folder of explanations, by run and task; `runs` selects."""
-    found = [load_evidence(path) for path in sorted(Path(folder).glob("*--*.npz"))]
-    return [one for one in found if not runs or one.about["run"] in runs]
+def load_all(folder) -> list[Evidence]:
+    """All evidence in a folder of explanations, by run and task."""
+    return [load_evidence(path) for path in sorted(Path(folder).glob("*--*.npz"))]
 
 
 def labels(found) -> dict[str, str]:

@@ -7,18 +7,9 @@ maps and drawn faces may be shown anywhere.
 import numpy as np
 import pandas as pd
 
+from utils.explain import maps
 from utils.explain.checks import CONTROL, FAILS_ABOVE
 from utils.explain.evidence import labels
-from utils.explain.maps import (
-    CONTROLS,
-    LEAST_CELLS,
-    METHOD_LABELS,
-    METHODS,
-    REGIONS,
-    overlay,
-    region_masks,
-    resize_maps,
-)
 from utils.plots import theme
 from utils.vocabulary import TASK_LABELS, TASKS
 
@@ -36,14 +27,10 @@ def range_of(counts) -> str:
 
 
 def grid(rows, titles, title, dataset, caption="", n=None, names=()):
-    """Pictures in rows and columns.
+    """Pictures in rows of None or (picture, heat or None, text, wrong), and columns.
 
-    Parameters
-    ----------
-    rows : list of lists of None or (picture, heat or None, text, wrong)
-        The map is drawn over the picture, the text below it, in red where `wrong`.
-    titles, names : sequence of str
-        Above the columns, and before the rows; the rest as for `utils.plots.theme.finish`.
+    The map is drawn over the picture, the text below it, in red where `wrong`; `titles` stand
+    above the columns, `names` before the rows; the rest is for `utils.plots.theme.finish`.
     """
     size = {"height": 1.9 * len(rows) + 1.2, "width": max(1.8 * len(titles), 5)}
     figure, axes = theme.canvas(len(rows), len(titles), squeeze=False, **size)
@@ -53,8 +40,8 @@ def grid(rows, titles, title, dataset, caption="", n=None, names=()):
         if cell is not None:
             picture, heat, text, wrong = cell
             if heat is not None:
-                heat = resize_maps(np.asarray(heat, float)[None], len(picture))[0]
-                picture = overlay(picture, heat)
+                heat = maps.resize_maps(np.asarray(heat, float)[None], len(picture))[0]
+                picture = maps.overlay(picture, heat)
             axis.imshow(picture)
             text = f"wrong: {text}" if wrong else text
             axis.set_xlabel(text, fontsize=10, color=theme.RED if wrong else theme.BLACK)
@@ -81,12 +68,16 @@ def mean_maps(found, face):
     return grid(rows, titles, title, found[0].about["dataset"], caption, n, names.values())
 
 
-def _dots(panels, rows, names, marks):
-    """Marks with intervals, a panel for each (label, table, dashed line or None).
+def _dots(panels, rows, found):
+    """Marks with intervals of some Evidence, a panel for each (label, table, dashed line or None).
 
-    `rows` are values of the tables' column ``row`` with their names; `names` and `marks` (mark,
-    colour) are those of runs.
+    `rows` are values of the tables' column ``row`` with their names. A mark says what was trained,
+    its colour the network, as in the report's other figures.
     """
+    every, shapes = [one.about for one in found], theme.PROTOCOL_MARKERS
+    marks = {
+        a["run"]: (shapes.get(a.get("protocol"), "o"), theme.colour(a["model"])) for a in every
+    }
     size = {"height": 0.5 * len(rows) + 2.5, "width": 2.4 * len(panels) + 2.6}
     figure, axes = theme.canvas(1, len(panels), sharey=True, squeeze=False, **size)
     order = {row: y for y, row in enumerate(rows)}
@@ -97,49 +88,55 @@ def _dots(panels, rows, names, marks):
             for i, case in enumerate(own.to_dict("records")):
                 y = order[row] + (i - (len(own) - 1) / 2) * 0.7 / max(len(own), 2)
                 mark, tint = marks[case["run"]]
-                tint = theme.GREY if row in CONTROLS else tint
+                tint = theme.GREY if row in maps.CONTROLS else tint
                 axis.plot([case["ci_low"], case["ci_high"]], [y, y], color=tint, lw=1.5)
                 axis.plot(case["value"], y, mark, ms=4, color=tint)
         axis.set_xlabel(label, fontsize=11)
         axis.tick_params(labelsize=10)
     axes[0, 0].set_yticks(range(len(rows)), rows.values(), fontsize=11)
     axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
-    for run, name in names.items():
+    for run, name in labels(found).items():
         axes[0, -1].plot([], [], marks[run][0], color=marks[run][1], label=name)
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=10)
     return figure, axes[0]
 
 
-def attention(table, names, marks, dataset):
+def _shares(table, rows, found):
+    """`_dots` of shares, a panel a task."""
+    panels = [(TASK_LABELS[t], table[table["task"] == t], None) for t in tasks_of(table["task"])]
+    figure, axes = _dots(panels, rows, found)
+    for axis in axes:
+        theme.percent(axis, "x")
+    return figure, axes
+
+
+def attention(table, found):
     """Attention by region, a panel a task, from rows of ``explanations.csv``; see `_dots`."""
     table = table.assign(row=table["statistic"].str.removeprefix("attention_"))
-    areas = {name: mask.mean() for name, mask in region_masks(200).items()}
-    panels = [(TASK_LABELS[t], table[table["task"] == t], None) for t in tasks_of(table["task"])]
-    figure, axes = _dots(panels, dict(zip(REGIONS, REGIONS, strict=True)), names, marks)
+    areas = pd.Series({name: mask.mean() for name, mask in maps.region_masks(200).items()})
+    figure, axes = _shares(table, {name: name for name in areas.index}, found)
     for axis in axes:
-        axis.barh(range(len(REGIONS)), [areas[r] for r in REGIONS], 0.9, color=theme.PALE, zorder=0)
-        theme.percent(axis, "x")
-    mean = table.groupby("row")["value"].mean() / pd.Series(areas)
-    first, second = mean.nlargest(2).index
+        axis.barh(range(len(areas)), areas, 0.9, color=theme.PALE, zorder=0)
+    first, second = (table.groupby("row")["value"].mean() / areas).nlargest(2).index
     title = f"For their area, {first} and {second} hold most of Grad-CAM's attention"
     caption = (
         "Share of Grad-CAM's attention by region, 95 % intervals; bars: attention spread evenly. "
-        f"Networks whose maps have at least {LEAST_CELLS} cells a side"
+        f"Networks whose maps have at least {maps.LEAST_CELLS} cells a side"
     )
-    return theme.finish(figure, title, dataset, caption, int(table["n"].max()))
+    return theme.finish(figure, title, found[0].about["dataset"], caption, int(table["n"].max()))
 
 
-def methods(last, gains, names, marks, dataset):
+def methods(last, gains, found):
     """Gain over the centred Gaussian, and similarity under randomisation; see `_dots`."""
-    both = gains[gains["statistic"].str.endswith("_auc") & gains["method"].isin(METHODS)]
-    both, last = both.assign(row=both["method"]), last.assign(row=last["method"])
+    both = gains[gains["statistic"].str.endswith("_auc") & gains["method"].isin(maps.METHODS)]
+    both = both.assign(row=both["method"])
     panels = [
         (f"gain by {mode}", both[both["statistic"] == f"{mode}_auc"], 0.0)
         for mode in ("deletion", "insertion")
     ]
-    panels.append(("similarity, randomised", last, FAILS_ABOVE))
-    rows = {m: METHOD_LABELS[m] for m in METHODS if m in set(both["row"])}
-    figure, _ = _dots(panels, rows, names, marks)
+    panels.append(("similarity, randomised", last.assign(row=last["method"]), FAILS_ABOVE))
+    rows = {m: name for m, name in maps.METHODS.items() if m in set(both["row"])}
+    figure, _ = _dots(panels, rows, found)
     won = both.groupby(["method", "run", "task"])["beats"].all()
     title = f"Both curves beat the centred Gaussian in {int(won.sum())} of {len(won)} cases"
     caption = (
@@ -147,22 +144,20 @@ def methods(last, gains, names, marks, dataset):
         "paired by face, better right of the line; right panel: fails right of the line; "
         f"{range_of(gains['n'])} faces a mark, right {range_of(last['n'])}"
     )
-    return theme.finish(figure, title, dataset, caption, int(gains["n"].max()))
+    return theme.finish(figure, title, found[0].about["dataset"], caption, int(gains["n"].max()))
 
 
-def true_evidence(table, names, marks):
+def true_evidence(table, found):
     """Attention inside the true evidence of drawn faces: methods and controls; see `_dots`."""
     table = table[table["statistic"] == "energy_inside"].assign(row=table["method"])
-    panels = [(TASK_LABELS[t], table[table["task"] == t], None) for t in tasks_of(table["task"])]
-    rows = {m: name for m, name in METHOD_LABELS.items() if m in set(table["row"])}
-    figure, axes = _dots(panels, rows, names, marks)
+    rows = {m: name for m, name in maps.METHOD_LABELS.items() if m in set(table["row"])}
+    figure, axes = _shares(table, rows, found)
     for axis in axes:
         axis.set_xlim(left=0)
-        theme.percent(axis, "x")
     mean = table.groupby("method")["value"].mean()
-    own = mean.drop([name for name in CONTROLS if name in mean])
+    own = mean[mean.index.isin(maps.METHODS)]
     title = (
-        f"Drawn faces: {METHOD_LABELS[own.idxmax()]} puts {own.max():.0%} of its attention on the "
+        f"Drawn faces: {maps.METHODS[own.idxmax()]} puts {own.max():.0%} of its attention on the "
         f"true evidence, the centred Gaussian {mean.get(CONTROL, np.nan):.0%}"
     )
     caption = "Share of attention inside the drawn evidence, 95 % intervals; grey: controls"

@@ -10,43 +10,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
+from utils.datasets.progress import progress_bar
 from utils.evaluation.columns import known, predicted, truth
 from utils.explain import evidence as stored
+from utils.explain import maps as heat
 from utils.explain.cams import explain, field_of_view
 from utils.explain.checks import cascade, evidence_masks, faithfulness, localisation, means_of
-from utils.explain.evidence import Evidence
-from utils.explain.maps import (
-    ALIGNED,
-    CONTROLS,
-    METHODS,
-    SLOW,
-    attention_shares,
-    mean_map,
-    resize_maps,
-)
+from utils.explain.evidence import SETTINGS, Evidence
 from utils.explain.views import common_faces
 from utils.files import locked, write_aside
 from utils.paths import cache_dir
 from utils.vocabulary import CLASSES, truth_column
 
 LEAST_REAL = 30  # a mean face of fewer real people could show one of them
-SETTINGS = {
-    "n": 1000,  # faces in the mean maps and in Grad-CAM's attention
-    "faithful": 100,  # the first of them, for faithfulness
-    "sanity": 24,  # and for randomisation
-    # Score-CAM and SmoothGrad take many passes a face: they get this many of the faithful faces,
-    # a third of the sanity faces and two stages of randomisation.
-    "slow": 40,
-    "steps": 5,  # of deletion and insertion
-    "stages": 5,  # of randomisation
-    "smooth_samples": 8,  # noisy copies of SmoothGrad
-    "max_maps": 32,  # feature maps of Score-CAM
-    "least": 5,  # faces in the smallest group with a mean map of its own
-    "methods": list(METHODS),
-    "seed": 129,
-}
 
 
 def _about(view, task, names, settings) -> dict:
@@ -57,17 +34,10 @@ def _about(view, task, names, settings) -> dict:
     kept = ("run", "model", "protocol", "dataset", "input_size")
     bits = {"faces": "\n".join(map(str, names)).encode(), "network": network.read_bytes()}
     digests = {key: hashlib.sha256(value).hexdigest()[:16] for key, value in bits.items()}
-    return (
-        digests
-        | {key: view.config.get(key) for key in kept}
-        | {
-            "label": view.label,
-            "task": task,
-            "layer": view.target(task).layer,
-            "right": float((error <= 10 * (task == "age")).mean()) if len(error) else 0.0,
-            "settings": settings,
-        }
-    )
+    about = digests | {key: view.config.get(key) for key in kept} | {"settings": settings}
+    about |= {"label": view.label, "task": task, "layer": view.target(task).layer}
+    right = float((error <= 10 * (task == "age")).mean()) if len(error) else 0.0
+    return about | {"right": right}
 
 
 def _groups(view, task, names) -> dict[str, np.ndarray]:
@@ -108,8 +78,8 @@ def look(view, task, names, settings, chunk=256) -> Evidence:
         "field_of_view": field_of_view(target, parts[0][:8]).round(4).tolist(),
     }
     side = min(stored.MAP_SIDE, target.size)
-    means = {k: resize_maps(mean_map(maps[m])[None], side)[0] for k, m in groups.items()}
-    return Evidence(about, means, shares=attention_shares(maps))
+    means = {k: heat.resize_maps(heat.mean_map(maps[m])[None], side)[0] for k, m in groups.items()}
+    return Evidence(about, means, shares=heat.attention_shares(maps))
 
 
 def _tests(view, task, images, groups, settings, progress):
@@ -118,12 +88,12 @@ def _tests(view, task, images, groups, settings, progress):
     classes = target.classes(target.logits(images))
     options = {"max_maps": settings["max_maps"], "samples": settings["smooth_samples"]}
     options |= {"seed": settings["seed"]}
-    methods, label = (*settings["methods"], *CONTROLS), f"{view.label}, {task}"
-    for method in tqdm(methods, label, disable=not progress, mininterval=5.0):
-        slow = method in SLOW
+    methods, label = (*settings["methods"], *heat.CONTROLS), f"{view.label}, {task}"
+    for method in progress_bar(methods, desc=label, show=progress):
+        slow = method in heat.SLOW
         few = settings["slow"] if slow else len(images)
         maps[method] = explain(target, images[:few], method, classes[:few], **options)
-        if method not in CONTROLS:
+        if method not in heat.CONTROLS:
             few = max(settings["sanity"] // (3 if slow else 1), 2)
             stages = min(settings["stages"], 2) if slow else settings["stages"]
             table = cascade(target, images[:few], method, stages, groups[:few], **options)
@@ -147,8 +117,8 @@ def measure(view, task, names, settings, progress=True) -> Evidence:
     last = found.cascades.groupby("method", sort=False).tail(1)
     tables = [means_of(found.per_face, groups, seed)]
     tables += [last.assign(statistic="randomization_similarity")]
-    if found.about["dataset"] in ALIGNED:
-        shares = {method: attention_shares(maps[method]) for method in settings["methods"]}
+    if found.about["dataset"] in heat.ALIGNED:
+        shares = {method: heat.attention_shares(maps[method]) for method in settings["methods"]}
         for method, table in (shares | {"gradcam": found.shares}).items():
             own = table.add_prefix("attention_").assign(method=method, face=range(len(table)))
             tables.append(means_of(own, groups, seed))
@@ -163,28 +133,19 @@ def measure(view, task, names, settings, progress=True) -> Evidence:
 
 def _stored(folder, about) -> Evidence | None:
     """Evidence of an equal earlier measurement."""
-    path = stored.evidence_path(folder, about["run"], about["task"])
     try:
-        found = stored.load_evidence(path) if path.is_file() else None
-    except ValueError:
+        found = stored.load_evidence(stored.evidence_path(folder, about["run"], about["task"]))
+    except ValueError:  # missing or broken
         return None
-    same = found and {key: found.about.get(key) for key in about} == about
-    return found if same else None
+    return found if about.items() <= found.about.items() else None
 
 
 def measure_runs(views, tasks, out, settings=None, force=False, progress=True, names=None):
-    """Measure several runs and tasks; those measured before with equal settings are skipped.
+    """Measure the tasks that each of the views has; what was measured before is skipped.
 
-    Parameters
-    ----------
-    views, tasks : list of View, sequence of str
-        Tasks that a run lacks are left out for it.
-    out : Path
-        ``explanations.csv``; the evidence goes to the folder ``explanations`` beside it.
-    settings : dict
-        Changes to `SETTINGS`.
-    names : sequence of str, optional
-        Faces; by default each run's own test faces, which are the same for equal splits.
+    `out` is ``explanations.csv``; the evidence goes to the folder ``explanations`` beside it.
+    `settings` change `SETTINGS`. The faces are those of the `names`, by default each run's own
+    test faces, which are the same for equal splits.
     """
     settings, folder, results = SETTINGS | (settings or {}), Path(out).parent / stored.FOLDER, []
     for view in views:

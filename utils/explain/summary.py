@@ -13,7 +13,6 @@ from utils.explain import figures
 from utils.explain.checks import CONTROL, FAILS_ABOVE, FAITHFULNESS, against_control
 from utils.explain.evidence import FOLDER, labels, load_all, load_mean_faces, read_explanations
 from utils.explain.maps import EYES_TO_NOSE, LEAST_CELLS, METHOD_LABELS, METHODS
-from utils.plots import theme
 
 
 @dataclass
@@ -35,19 +34,17 @@ def summarise_study(folder) -> Summary:
 
 def summarise(found, folder) -> Summary:
     """Make the page from a list of Evidence; `folder` holds the mean faces."""
-    page, by_drawn = Summary(), {True: [], False: []}
-    for one in found:
-        by_drawn[one.about["dataset"] == "synthetic"].append(one)
-    shown = by_drawn[False] or by_drawn[True]
+    page = Summary()
+    drawn = [one for one in found if one.about["dataset"] == "synthetic"]
+    shown = [one for one in found if one.about["dataset"] != "synthetic"] or drawn
     if shown:
         face = load_mean_faces(folder, shown[0].about["dataset"])["all"]
         page.figures["mean_maps"] = figures.mean_maps(shown, face)
     _tested(page, [one for one in shown if len(one.per_face)])
-    inside = rows_of(by_drawn[True], ("pointing_game", "energy_inside"))
+    inside = rows_of(drawn, ("pointing_game", "energy_inside"))
     if len(inside):
         page.sentences.append(true_evidence(inside))
-        names = labels(by_drawn[True])
-        page.figures["true_evidence"] = figures.true_evidence(inside, names, _marks(by_drawn[True]))
+        page.figures["true_evidence"] = figures.true_evidence(inside, drawn)
     return page
 
 
@@ -61,20 +58,11 @@ def _tested(page, found) -> None:
     if len(found) > 1:  # one case is no verdict
         page.sentences.append(trusted(table))
     page.sentences += [*sharpness(found), *tests_text(table, last)]
-    names, marks, dataset = labels(found), _marks(found), found[0].about["dataset"]
-    fine = rows_of(filter(_is_fine, found), "attention_", "gradcam")
-    if len(fine):
-        own = {run: names[run] for run in dict.fromkeys(fine["run"])}
-        page.figures["attention"] = figures.attention(fine, own, marks, dataset)
-    page.figures["methods"] = figures.methods(last, gains, names, marks, dataset)
-
-
-def _marks(found) -> dict:
-    """Run -> mark by what was trained and colour by network, as in the report's other figures."""
-    about = {one.about["run"]: one.about for one in found}
-    shapes = {run: theme.PROTOCOL_MARKERS.get(a.get("protocol"), "o") for run, a in about.items()}
-    colours = [theme.colour(a["model"]) for a in about.values()]
-    return dict(zip(shapes, zip(shapes.values(), colours, strict=True), strict=True))
+    fine = list(filter(_is_fine, found))
+    shares = rows_of(fine, "attention_", "gradcam")
+    if len(shares):
+        page.figures["attention"] = figures.attention(shares, fine)
+    page.figures["methods"] = figures.methods(last, gains, found)
 
 
 def rows_of(found, statistic, method=None) -> pd.DataFrame:
@@ -113,9 +101,8 @@ def gains_table(found) -> pd.DataFrame:
     """`against_control` of each Evidence, with run, model and task."""
     tables = []
     for one in found:
-        groups = one.about.get("groups")  # not known in files of earlier versions
-        kept = {name: one.about[name] for name in ("run", "model", "task")}
-        tables.append(against_control(one.per_face, groups=groups).assign(**kept))
+        gains = against_control(one.per_face, groups=one.about.get("groups"))  # not in old files
+        tables.append(gains.assign(**{k: one.about[k] for k in ("run", "model", "task")}))
     return pd.concat(tables, ignore_index=True)
 
 

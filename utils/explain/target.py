@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from utils.backbones.networks import float32_copy
 from utils.vocabulary import MAX_AGE, OUTPUTS
 
 
@@ -102,19 +103,6 @@ def checked(images, target: Target) -> np.ndarray:
     return images
 
 
-def _float32_copy(model):
-    """`model`, or a float32 copy: gradients in bfloat16 are too coarse."""
-    if all(layer.compute_dtype == "float32" for layer in model.layers):
-        return model
-
-    def as_float32(layer):
-        return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
-
-    copy = keras.models.clone_model(model, clone_function=as_float32)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
 def _linear(layer):
     """The layer's output before its activation, from a twin that shares no state with it."""
     config, outputs = layer.get_config(), layer.output.shape[-1]
@@ -158,7 +146,7 @@ def explain_target(model, task, layer=None, check_trained=True) -> Target:
         raise ValueError(
             f"task {task!r} was never trained (its output bias is all zero); explain a finished run"
         )
-    model = _float32_copy(model)
+    model = float32_copy(model)  # gradients in bfloat16 are too coarse
     logits = _linear(model.get_layer(task))
     kind = "value" if logits.shape[-1] == 1 else "expected" if task == "age" else "class"
     if logits.shape[-1] > OUTPUTS.get(task, logits.shape[-1]):

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pandas as pd
 
-import utils.backbones.layers  # noqa: F401  the networks of runs hold these layers
 from utils import models
 from utils.backbones.registry import BACKBONES
 from utils.datasets import prepare
@@ -103,14 +102,9 @@ class View:
 def open_views(names=(), dataset="", drawn=0) -> list[View]:
     """Networks to explain, in the registry's order, all with faces of one data set.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Finished runs or shipped networks; one that is missing is left out with a line, but a
-        ValueError if none is there. Empty: one finished run of every backbone, all by the
-        protocol and seed that most of them have.
-    dataset, drawn : str, int
-        Only runs on this data set (empty: that of the first run); see `View`.
+    `names` are finished runs or shipped networks; one that is missing is left out with a line, but
+    it is a ValueError if none is there. Without names: one finished run of every backbone, all by
+    the protocol and seed that most of them have. Empty `dataset`: that of the first run.
     """
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"runs={names!r}; expected a list of names")

@@ -1,7 +1,5 @@
 """What is in a data set: figures for the first notebook."""
 
-import re
-
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -12,7 +10,7 @@ from utils.files import DataError
 from utils.plots import theme
 from utils.vocabulary import AGE_BINS, ETHNICITIES, GENDERS, MAX_AGE, SPLITS, age_bin
 
-SMALL = 30
+SMALL = 30  # fewer faces say little about a group
 
 
 def _labelled(table, *columns):
@@ -52,15 +50,15 @@ def count_plot(table, column, dataset):
     labels = _labelled(table, column)[column]
     counts = labels.value_counts().reindex(known[column], fill_value=0)
     figure, axes = theme.canvas(height=1.9 + 0.42 * len(counts))
+    shares = counts / counts.sum()
     tints = np.where(counts == counts.max(), theme.BLUE, theme.SKY)
     bars = axes.barh(counts.index, counts, color=tints)
-    texts = [f"{count:,}  ({count / counts.sum():.1%})" for count in counts]
-    axes.bar_label(bars, texts, padding=4)
+    axes.bar_label(bars, [f"{n:,}  ({shares[name]:.1%})" for name, n in counts.items()], padding=4)
     axes.set(xlabel="faces", xlim=(0, counts.max() * 1.3))
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    title = f"Always guessing '{counts.idxmax()}' is right for {counts.max() / counts.sum():.1%}; "
-    title += f"'{counts.idxmin()}' is rarest with {counts.min() / counts.sum():.1%}"
+    title = f"Always guessing '{shares.idxmax()}' is right for {shares.max():.1%}; "
+    title += f"'{shares.idxmin()}' is rarest with {shares.min():.1%}"
     return theme.finish(figure, title, dataset, f"Faces by {column}", int(counts.sum()))
 
 
@@ -68,14 +66,14 @@ def joint_counts(table, dataset):
     """Faces by age bin, gender and ethnicity: two heat-maps of counts."""
     faces = _labelled(table, "age", "gender", "ethnicity")
     figure, panels = theme.canvas(1, 2, height=4.2, width=9.5, sharey=True)
-    shown = zip(*faces[["gender", "ethnicity"]].T.to_numpy(), age_bin(faces["age"]), strict=True)
     every = pd.MultiIndex.from_product([GENDERS, ETHNICITIES, range(len(AGE_BINS))])
-    cells = pd.Series(list(shown)).value_counts().reindex(every, fill_value=0).to_numpy()
+    counts = faces.groupby(["gender", "ethnicity", age_bin(faces["age"])]).size()
+    cells = counts.reindex(every, fill_value=0).to_numpy()
     cells = cells.reshape(len(GENDERS), len(ETHNICITIES), len(AGE_BINS))
-    shade = np.log10(cells + 1)
-    for gender, axes, count, tone in zip(GENDERS, panels, cells, shade, strict=True):
+    for gender, axes, count in zip(GENDERS, panels, cells, strict=True):
         texts = [[f"{value:,}" for value in line] for line in count]
-        theme.annotated(axes, tone, texts, ETHNICITIES, AGE_BINS, (0, shade.max()))
+        limits = 0, np.log10(cells.max() + 1)
+        theme.annotated(axes, np.log10(count + 1), texts, ETHNICITIES, AGE_BINS, limits)
         axes.set(title=gender, xlabel="age (years)")
     thin = int((cells < SMALL).sum())
     title = f"{thin} of {cells.size} cells hold fewer than {SMALL} faces, "
@@ -92,6 +90,7 @@ def _by_who(table):
     return faces, [name for name in (*ETHNICITIES, "all") if (faces["who"] == name).any()]
 
 
+_BESIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
 _BY_GENDER = {"hue": "gender", "hue_order": GENDERS, "palette": theme.GENDER_COLOURS}
 
 
@@ -103,7 +102,7 @@ def mean_age(table, dataset):
     look |= {"errorbar": ("se", 1.96), **_BY_GENDER}
     sns.pointplot(faces, x="age", y="who", order=names, ax=axes, **look)
     axes.set(xlabel="mean age (years)", ylabel="")
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(**_BESIDE)
     by = faces.groupby("gender")["age"].mean().reindex(GENDERS)
     gap = by["male"] - by["female"]
     title = f"Women are {abs(gap):.1f} years {'younger' if gap > 0 else 'older'} than men "
@@ -118,7 +117,7 @@ def age_boxes(table, dataset):
     dots = {"marker": ".", "markersize": 2, "alpha": 0.3, "rasterized": True}
     sns.boxplot(faces, x="who", y="age", order=names, flierprops=dots, ax=axes, **_BY_GENDER)
     axes.set(xlabel="", ylabel="age (years)")
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(**_BESIDE)
     medians = faces.groupby(["who", "gender"])["age"].median()
     (old, man), (young, woman) = medians.idxmax(), medians.idxmin()
     title = f"Median age runs from {medians.min():.0f} ({young}, {woman}) to {medians.max():.0f} "
@@ -126,32 +125,22 @@ def age_boxes(table, dataset):
     return theme.finish(figure, title + f"({old}, {man})", dataset, caption, len(faces))
 
 
-def photo_years(images):
-    """Year in which each WIKI photo was taken, from names `[id]_[birth date]_[year].jpg`.
+def photo_year(table, dataset):
+    """Age against the year in which the photo was taken, as a density with the median by decade.
 
-    >>> photo_years(["00/1_1950-02-03_1999.jpg", "x.jpg"]).tolist()
-    [1999.0, nan]
-    """
-    found = [re.search(r"_(\d{4})\.[A-Za-z]+$", str(name)) for name in images]
-    return np.array([float(match[1]) if match else np.nan for match in found])
-
-
-def photo_year(table, dataset, years=None):
-    """Age against the year in which the photo was taken (WIKI), as a density with the median.
-
-    `years` holds one a row; by default they are read from the image names.
+    The year is read from WIKI's image names, `[id]_[birth date]_[year].jpg`.
     """
     require(table, ["image", "age"], "face table")
-    year = photo_years(table["image"]) if years is None else np.asarray(years, float)
-    keep = np.isfinite(year) & table["age"].notna().to_numpy() & (year >= 1900)
+    found = table["image"].astype(str).str.extract(r"_(\d{4})\.[A-Za-z]+$")[0].astype(float)
+    keep = (found >= 1900) & table["age"].notna()
     if not keep.any():
-        raise DataError("no photo years in the image names; pass `years`, one for each row")
-    year, age = year[keep], table["age"].to_numpy(float)[keep]
+        raise DataError("no photo years in the image names; expected '..._<year>.jpg', as in WIKI")
+    year, age = (column[keep].to_numpy(float) for column in (found, table["age"]))
     figure, axes = theme.canvas()
     grid = axes.hexbin(year, age, gridsize=45, bins="log", cmap=theme.HEATMAP, mincnt=1)
     figure.colorbar(grid, ax=axes, label="faces (log)")
-    decade = year // 10 * 10
-    medians = pd.Series(age).groupby(decade).agg(["median", "size"]).query("size >= 30")
+    decades = pd.Series(age).groupby(year // 10 * 10).agg(["median", "size"])
+    medians = decades[decades["size"] >= SMALL]
     axes.plot(medians.index + 5, medians["median"], "o-", color=theme.RED, lw=2, label="median")
     axes.set(xlabel="year of the photo", ylabel="age (years)")
     axes.legend(loc="upper left")
@@ -161,25 +150,16 @@ def photo_year(table, dataset, years=None):
     return theme.finish(figure, title, dataset, "Median by decade in red", int(keep.sum()))
 
 
-def pixel_statistics(images, table, sample=3000, seed=129):
-    """Mean and range of the pixel values of a sample of faces.
+def pixel_statistics(images, table, sample=3000):
+    """Pixel values of a random sample of faces.
 
-    Parameters
-    ----------
-    images : uint8 array [n, size, size, channels]
-        Row i belongs to row i of `table`; may be a memory map.
-    sample, seed : int
-        Faces looked at, and how they are drawn.
-
-    Returns
-    -------
-    DataFrame
-        age, gender, mean, range (largest minus smallest grey value; grey levels 0..255), std.
+    Of `images` uint8 [n, size, size, channels], maybe a memory map, with the rows of `table`: age,
+    gender, and mean, range (largest minus smallest) and std in grey levels.
     """
     if len(images) != len(table):
         raise ValueError(f"{len(images)} images for {len(table)} rows; pass the same faces in both")
-    size = min(sample, len(table))
-    rows = np.sort(np.random.default_rng(seed).choice(len(table), size, False))
+    chance = np.random.default_rng(129)
+    rows = np.sort(chance.choice(len(table), min(sample, len(table)), replace=False))
     result = table.iloc[rows][["age", "gender"]].reset_index(drop=True)
     grey = np.stack([np.asarray(images[row], np.float32).mean(axis=-1).ravel() for row in rows])
     return result.assign(mean=grey.mean(1), range=np.ptp(grey, axis=1), std=grey.std(axis=1))
@@ -200,8 +180,9 @@ def pixels(statistics, dataset):
         low, high = np.percentile(faces[column], [1, 99])
         axes.set(xlabel="age (years)", ylabel=f"{column} of grey values (0-255)", ylim=(low, high))
     slope = np.corrcoef(faces["age"], faces["mean"])[0, 1]
-    title = f"Brightness tells little about age (correlation {slope:.2f}); faces average "
-    title = title if abs(slope) < 0.2 else f"Brightness and age correlate by {slope:.2f}; mean "
+    title = f"Brightness and age correlate by {slope:.2f}; mean "
+    if abs(slope) < 0.2:
+        title = f"Brightness tells little about age (correlation {slope:.2f}); faces average "
     title += f"{faces['mean'].mean():.0f} of 255"
     caption = "Points are faces, lines are means by decade with 95% interval (10 faces or more)"
     return theme.finish(figure, title, dataset, caption, len(faces))
@@ -210,26 +191,24 @@ def pixels(statistics, dataset):
 def duplicates(table, dataset):
     """Duplicate groups by size, and how often labels conflict inside them."""
     require(table, ["group"], "face table")
-    sizes = table.groupby("group").size()
-    sizes = sizes[sizes > 1]
+    sizes = table.groupby("group").size().loc[lambda size: size > 1]
     conflicts = label_conflicts(table)
     figure, (left, right) = theme.canvas(1, 2, width=9.5, height=3.8)
     by_size = sizes.clip(upper=5).value_counts().reindex(range(2, 6), fill_value=0)
     bars = left.bar(["2", "3", "4", "5+"], by_size, color=theme.SKY)
     left.bar_label(bars, [f"{value:,}" for value in by_size])
     left.set(xlabel="faces in the group", ylabel="duplicate groups")
-    shares = conflicts["conflict_share"]
-    bars = right.barh(conflicts["task"], shares, color=theme.RED)
+    shares = conflicts.set_index("task")["conflict_share"]
+    bars = right.barh(shares.index, shares, color=theme.RED)
     texts = [f"{row.conflicts:,} of {row.groups:,}" for row in conflicts.itertuples()]
     right.bar_label(bars, texts, padding=4)
-    top = max(shares.max(), 0.01) if len(conflicts) else 1
+    top = max(shares.max(), 0.01) if len(shares) else 1
     right.set(xlabel="groups with conflicting labels", xlim=(0, top * 1.5))
     right.invert_yaxis()
     theme.percent(right, "x")
     title = f"{int(sizes.sum()):,} of {len(table):,} faces have a near-duplicate"
-    if len(conflicts):
-        worst = conflicts.loc[conflicts["conflict_share"].idxmax()]
-        title += f"; in {worst['conflict_share']:.0%} of their groups the {worst['task']} differs"
+    if len(shares):
+        title += f"; in {shares.max():.0%} of their groups the {shares.idxmax()} differs"
     caption = f"{len(sizes):,} groups of near-duplicates"
     return theme.finish(figure, title, dataset, caption, len(table))
 
@@ -237,19 +216,18 @@ def duplicates(table, dataset):
 def split_composition(table, dataset):
     """Share of each age bin, gender and ethnicity in train, val and test."""
     require(table, ["split", "group", "age", "gender", "ethnicity"], "face table")
-    parts = [name for name in ("train", "val", "test") if (table["split"] == name).any()]
     used = table[table["split"] != "excluded"]
-    order = {"age (years)": AGE_BINS, "gender": GENDERS, "ethnicity": ETHNICITIES}
-    known = used[used["age"].notna()]
-    bins = pd.Series(np.array(AGE_BINS)[age_bin(known["age"])], known.index)
-    views = {"age (years)": bins} | {name: used[name].dropna() for name in ("gender", "ethnicity")}
-    views = {name: labels for name, labels in views.items() if len(labels)}
-    width = max(theme.WIDTH, 3.6 * len(views))
+    parts = [part for part in SPLITS if (used["split"] == part).any()]
+    known = used["age"].dropna()
+    labels = {"age (years)": pd.Series(np.array(AGE_BINS)[age_bin(known)], known.index)}
+    labels |= {name: used[name].dropna() for name in ("gender", "ethnicity")}
+    views = list(zip(labels, labels.values(), (AGE_BINS, GENDERS, ETHNICITIES), strict=True))
+    views = [view for view in views if len(view[1])]
+    width, widest = max(theme.WIDTH, 3.6 * len(views)), 0.0
     figure, panels = theme.canvas(1, len(views), width=width, squeeze=False)
-    widest = 0.0
-    for axes, (name, labels) in zip(panels[0], views.items(), strict=True):
-        shares = pd.crosstab(labels, used["split"][labels.index], normalize="columns")
-        shares = shares.reindex(index=order[name], columns=parts, fill_value=0.0)
+    for axes, (name, values, order) in zip(panels[0], views, strict=True):
+        shares = pd.crosstab(values, used["split"][values.index], normalize="columns")
+        shares = shares.reindex(index=order, columns=parts, fill_value=0.0)
         widest = max(widest, float((shares.max(axis=1) - shares.min(axis=1)).max()))
         tilt, tints = 30 if len(shares) > 2 else 0, theme.PALETTE[: len(parts)]
         shares.plot.bar(ax=axes, width=0.8, rot=tilt, color=tints, legend=False)
@@ -271,8 +249,8 @@ def face_grid(images, titles, dataset, title, columns=6, caption=""):
     if len(images) != len(titles):
         raise ValueError(f"{len(images)} images with {len(titles)} titles; expected one each")
     rows = -(-len(images) // columns)
-    width = 1.6 * columns
-    figure, grid = theme.canvas(rows, columns, height=1.95 * rows + 1, width=width, squeeze=False)
+    size = {"height": 1.95 * rows + 1, "width": 1.6 * columns}
+    figure, grid = theme.canvas(rows, columns, squeeze=False, **size)
     for axes in grid.ravel():
         axes.axis("off")
     for axes, image, text in zip(grid.ravel(), images, titles, strict=False):

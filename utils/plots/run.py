@@ -12,68 +12,47 @@ from utils.plots import theme
 from utils.vocabulary import BASELINE, CLASSES, METRIC_LABELS, TASK_LABELS, written
 
 
-def learning_curves(histories, quantity, dataset, labels=None, baseline=None):
-    """Training and validation curves of several runs, side by side on one scale.
+def learning_curves(histories, quantity, dataset, baseline=None):
+    """Training and validation curves of runs, side by side on one scale.
 
-    `histories` holds columns epoch, `quantity` (such as `loss`, `age_mae`, `gender_accuracy`) and
-    `val_<quantity>` by run; `labels` the name shown for each; `baseline` is drawn as a line.
+    `histories` has a table by the name shown: columns `quantity` (such as `loss`, `age_mae`,
+    `gender_accuracy`) and `val_<quantity>`, a row an epoch. `baseline` is drawn as a line.
     """
     found = {k: h for k, h in histories.items() if quantity in h or f"val_{quantity}" in h}
     if not found:
         raise DataError(f"no history holds {quantity!r}; runs: {', '.join(histories) or 'none'}")
-    columns = min(len(found), 4)
-    rows = -(-len(found) // columns)
-    size = {"width": max(theme.WIDTH, 2.6 * columns), "height": 1.3 + 2.7 * rows}
-    figure, panels = theme.canvas(rows, columns, sharey=True, squeeze=False, **size)
-    for axes in panels.ravel()[len(found) :]:
-        axes.axis("off")
-    for axes, (run, history) in zip(panels.ravel(), found.items(), strict=False):
-        _curve(axes, history, quantity, baseline)
-        axes.set(title=theme.wrap((labels or {}).get(run, run), 24), xlabel="epoch")
+    figure, panels = theme.canvas(1, len(found), 4.0, sharey=True, squeeze=False)
+    told = []
+    for axes, (label, history) in zip(panels[0], found.items(), strict=True):
+        told.append(_curve(axes, history, quantity, baseline))
+        axes.set(title=theme.wrap(label, 24 if len(found) > 1 else 70), xlabel="epoch")
     task, _, metric = quantity.rpartition("_")
     name = f"{TASK_LABELS.get(task, task)}: {METRIC_LABELS.get(metric, metric)}".removeprefix(": ")
-    for line in panels:
-        line[0].set(ylabel=theme.wrap(name, 22))
-    panels[0][0].legend(fontsize=10.5)
+    panels[0][0].set(ylabel=theme.wrap(name, 26))
+    panels[0][0].legend(fontsize=theme.SMALL)
     caption = "Solid: validation, dashed: training; the dot marks the best epoch by validation"
-    return theme.finish(figure, _curve_title(found, quantity, labels or {}), dataset, caption)
+    return theme.finish(figure, "; ".join(told), dataset, caption)
 
 
 def _curve(axes, history, quantity, baseline):
-    epoch = np.arange(1, len(history) + 1)
+    """Draw one run; the sentence on it."""
+    epoch, name = np.arange(1, len(history) + 1), quantity.replace("_mae", " error")
+    name = name.replace("_", " ")
     if quantity in history:
         axes.plot(epoch, history[quantity], "--", color=theme.GREY, lw=1.8, label="training")
     values = history.get(f"val_{quantity}", pd.Series(dtype=float))
+    told = f"Training {name} by epoch; no validation was recorded"
     if values.notna().any():
-        best = _best_epoch(values, quantity)
+        falling = quantity == "loss" or quantity.endswith(("_mae", "_loss", "_mse"))
+        best = int(values.argmin() if falling else values.argmax())
         style = {"color": theme.BLACK, "lw": 2.4, "markevery": [best], "ms": 7}
         axes.plot(epoch, values, "-o", label="validation", **style)
+        told = f"Validation {name} is best in epoch {best + 1} of {values.notna().sum()}"
+        told += f": {values.iloc[best]:.3g}"
     if baseline is not None:
         axes.axhline(baseline, color=theme.RED, ls=":", lw=1.8, label="baseline")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-
-
-def _best_epoch(values, quantity):
-    falling = quantity == "loss" or quantity.endswith(("_mae", "_loss", "_mse"))
-    return int(values.argmin() if falling else values.argmax())
-
-
-def _curve_title(histories, quantity, labels):
-    name = quantity.replace("_mae", " error").replace("_", " ")
-    held = {run: history.get(f"val_{quantity}") for run, history in histories.items()}
-    held = {run: values.dropna() for run, values in held.items() if values is not None}
-    held = {run: values for run, values in held.items() if len(values)}
-    if not held:
-        return f"Training {name} by epoch; no validation was recorded"
-    best = {run: _best_epoch(values, quantity) for run, values in held.items()}
-    final = pd.Series({run: values.iloc[best[run]] for run, values in held.items()})
-    top = final.index[_best_epoch(final, quantity)]
-    if len(held) == 1:
-        text = f"Validation {name} is best in epoch {best[top] + 1} of {len(held[top])}"
-        return f"{text}: {final[top]:.3g}"
-    early = sum(best[run] < len(values) - 1 for run, values in held.items())
-    text = f"{labels.get(top, top)} reaches the best validation {name} ({final[top]:.3g})"
-    return f"{text}; {early} of {len(held)} runs peak before their last epoch"
+    return told
 
 
 def confusion(predictions, task, dataset, split="test", label=""):
@@ -152,17 +131,16 @@ def error_by_age(predictions, dataset, split="test", label="", baseline_age=None
     if baseline_age is not None:
         years = np.arange(0, age.max() + 1)
         upper.plot(years, np.abs(years - baseline_age), ":", color=theme.RED, label=BASELINE)
-        upper.legend(fontsize=10.5)
+        upper.legend(fontsize=theme.SMALL)
     lower.axhline(0, color=theme.BLACK, lw=1)
     upper.set(ylabel="mean abs. error (years)", ylim=(0, None))
     lower.set(xlabel="labelled age (years)", ylabel="bias (years)")
     figure.align_ylabels()
-    title, error = "Too few faces of any age to tell the error", means["error", "mean"]
-    if len(error):
-        ends = [
-            f"{written(error[at], unit=True)} at ages {at - 5:.0f}-{at + 4:.0f}"
-            for at in (error.idxmin(), error.idxmax())
+    title, ends = "Too few faces of any age to tell the error", means["error", "mean"].sort_values()
+    if len(ends):
+        told = [
+            f"{written(v, unit=True)} at ages {at - 5:.0f}-{at + 4:.0f}" for at, v in ends.items()
         ]
-        title = f"{label + ': ' if label else ''}the error runs from {ends[0]} to {ends[1]}"
+        title = f"{label + ': ' if label else ''}the error runs from {told[0]} to {told[-1]}"
     caption = f"Means by decade with 95% interval, {split} split; bias is predicted minus true"
     return theme.finish(figure, title, dataset, caption, len(age))

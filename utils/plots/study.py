@@ -49,7 +49,7 @@ def _try(report, name, function, *arguments, **options):
         report.left_out.append((f"figure {name}", why))
 
 
-def dot_panels(rows, lines=(), width=10.0):
+def dot_panels(rows, lines=()):
     """Dots with intervals, a panel for each task and one line of text for each row.
 
     `rows` has columns panel, row, metric, value, low, high, tint, mark, and where wanted name (for
@@ -59,35 +59,30 @@ def dot_panels(rows, lines=(), width=10.0):
         raise DataError("no rows to draw; score the runs first")
     rows = pd.DataFrame({"name": "", "shift": 0.0}, rows.index).assign(**rows)
     panels, names = list(dict.fromkeys(rows["panel"])), list(dict.fromkeys(rows["row"]))
-    size = {"width": width, "height": 2.6 + 0.47 * len(names)}
-    figure, grid = theme.canvas(1, len(panels), sharey=True, squeeze=False, **size)
+    labels = [theme.wrap(name, 30) for name in names]
+    height = 3.4 + sum(0.14 + 0.19 * (1 + label.count("\n")) for label in labels)
+    figure, grid = theme.canvas(1, len(panels), height, sharey=True, squeeze=False)
     held = {}
     for axes, panel in zip(grid[0], panels, strict=True):
         here = rows[rows["panel"] == panel]
         for (tint, mark, name), dots in here.groupby(["tint", "mark", "name"], sort=False):
             place = dots["row"].map(names.index) + dots["shift"]
             ends = np.abs([dots["value"] - dots["low"], dots["high"] - dots["value"]])
-            style = {"xerr": np.nan_to_num(ends), "fmt": mark, "ms": 8, "capsize": 3}
+            style = {"xerr": np.nan_to_num(ends), "fmt": mark, "ms": 7, "capsize": 3}
             held[name] = axes.errorbar(dots["value"], place, color=tint, **style)
         for _, value, tint, dash, name in (line for line in lines if line[0] == panel):
             held[name] = axes.axvline(value, color=tint, ls=dash, lw=2, zorder=0)
         metric = here["metric"].iloc[0]
         unit = {"points": "points"}.get(metric, "years" if metric in IN_YEARS else "share")
-        axes.set(title=theme.wrap(panel, 22), xlabel=unit)
+        axes.set(title=theme.wrap(panel, 14), xlabel=unit)
         if unit == "share":
             theme.percent(axes, "x")
         axes.grid(axis="y", visible=False)
-        axes.locator_params(axis="x", nbins=4)
-    grid[0, 0].set_yticks(range(len(names)), [theme.wrap(name, 34) for name in names])
+        axes.locator_params(axis="x", nbins=3)
+        axes.tick_params(labelsize=theme.SMALL)
+    grid[0, 0].set_yticks(range(len(names)), labels)
     grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
-    return _legend(figure, held)
-
-
-def _legend(figure, held):
-    held = {name: handle for name, handle in held.items() if name}
-    if held:
-        figure.legend(held.values(), held.keys(), loc="outside right center", fontsize=10.5)
-    return figure
+    return theme.legend(figure, held)
 
 
 def _panels(table, **columns):
@@ -125,13 +120,13 @@ def comparison(held, study, dataset):
     guess = table.iloc[-1]
     lines = [(NAMES[t], guess[t], theme.RED, "--", words.BASELINE) for t in TASKS]
     for row in references(dataset, drawn=True).itertuples():
-        lines.append((NAMES[row.task], row.value, theme.GREY, ":", "published\nor claimed"))
+        lines.append((NAMES[row.task], row.value, theme.GREY, ":", "published or claimed"))
     told = {"metric": HEADLINE[best["task"]], "unit": True}
     value = written(best["value"], best["ci_low"], best["ci_high"], **told)
     title = f"{best['label']}: {NAMES[best['task']]} {value}, baseline "
     title += written(guess[best["task"]], **told)
     caption = f"Test faces; {INTERVALS}; network of the title chosen on {best['chosen_on']} faces"
-    return theme.finish(dot_panels(_runs(table), lines, 11), title, dataset, caption)
+    return theme.finish(dot_panels(_runs(table), lines), title, dataset, caption)
 
 
 def front(cost, value, lower):
@@ -148,7 +143,7 @@ def cost(held, study, dataset):
     if rows.empty or rows["model"].nunique() < 2:
         raise DataError("the costs of fewer than two networks are known")
     tasks, known, names = list(dict.fromkeys(rows["task"])), {}, []
-    size = {"width": 10, "height": 1.6 + 3.4 * -(-len(tasks) // 2)}
+    size = {"height": 2.6 + 3.2 * -(-len(tasks) // 2)}
     figure, grid = theme.canvas(-(-len(tasks) // 2), min(len(tasks), 2), squeeze=False, **size)
     for task, axes in zip(tasks, grid.ravel(), strict=False):
         here = rows[rows["task"] == task].sort_values("flops").assign(x=lambda t: t["flops"] / 1e9)
@@ -159,14 +154,14 @@ def cost(held, study, dataset):
         for row in here.itertuples():
             ends = [[row.value - row.low], [row.high - row.value]]
             style = {"fmt": row.mark, "color": row.tint, "ms": 9, "capsize": 3}
-            name = theme.wrap(row.label.rsplit(",", 1)[0], 24)
+            name = row.label.rsplit(",", 1)[0]
             known[name] = axes.errorbar(row.x, row.value, ends, **style)
         axes.set(xscale="log", xlabel="FLOPs an image (G)", title=NAMES[task])
         axes.set_ylabel("years" if task == "age" else "accuracy")
         names.append("; ".join(on["label"]))
     caption = f"The line joins the best models at each cost; test faces; {INTERVALS}"
     title = f"Best {NAMES[tasks[0]]} at each cost, from cheap to dear: {names[0]}"
-    return theme.finish(_legend(figure, known), title, dataset, caption)
+    return theme.finish(theme.legend(figure, known), title, dataset, caption)
 
 
 def seeds(held, study, dataset):
@@ -199,7 +194,7 @@ def subgroups(held, study, dataset):
     title = f"{label} fails most often in {NAMES[gap['task']]} on {worst}, least on {least}"
     caption = f"The best network of each task, test faces; {INTERVALS}; groups of fewer than "
     caption += f"{SMALL} faces are left out"
-    return theme.finish(dot_panels(rows, [*lines, ZERO[-1]], 11), title, dataset, caption)
+    return theme.finish(dot_panels(rows, [*lines, ZERO[-1]]), title, dataset, caption)
 
 
 def cells(held, study, dataset):
@@ -210,7 +205,7 @@ def cells(held, study, dataset):
     if table.empty:
         raise DataError(f"no {SMALL} faces with one age bin, gender and ethnicity")
     tasks, worst = list(dict.fromkeys(table["task"])), []
-    size = {"width": 10.5, "height": 1.4 + 3.2 * len(tasks)}
+    size = {"height": 1.4 + 3.2 * len(tasks)}
     figure, grid = theme.canvas(len(tasks), 2, squeeze=False, sharey=True, **size)
     for task, panels in zip(tasks, grid, strict=True):
         rows, metric = table[table["task"] == task], HEADLINE[task]
@@ -236,7 +231,7 @@ def cells(held, study, dataset):
 def reliability(held, study, dataset):
     """Accuracy against confidence, before and after temperature scaling."""
     table, _ = _of_best(held, "calibration")
-    titles, known, size = [], {}, {"width": 10.5, "height": 4.4, "sharey": True, "squeeze": False}
+    titles, known, size = [], {}, {"height": 4.6, "sharey": True, "squeeze": False}
     figure, grid = theme.canvas(1, len(table), **size)
     for row, axes in zip(table.itertuples(), grid[0], strict=True):
         p, labels = calibration.known_probabilities(study.predictions[row.run], row.task, "test")
@@ -257,10 +252,10 @@ def reliability(held, study, dataset):
     grid[0, 0].set(ylabel="accuracy")
     caption = "Mean gap of 15 equal-width bins, test faces; bins of 10 faces or more; temperature "
     caption += "fitted on validation faces"
-    return theme.finish(_legend(figure, known), "; ".join(titles), dataset, caption)
+    return theme.finish(theme.legend(figure, known), "; ".join(titles), dataset, caption)
 
 
-def coverage(held, study, dataset):
+def age_coverage(held, study, dataset):
     """How often the true age lies inside its 80 % interval, all and by age bin."""
     table, label = _of_best(held, "coverage")
     names = [f"{row.group} (n = {row.n:,})" for row in table.itertuples()]
@@ -270,26 +265,7 @@ def coverage(held, study, dataset):
     title = f"{label}: {whole['claimed']:.0%} age intervals hold {whole['coverage']:.1%} of the "
     title += f"true ages, at a mean width of {whole['width']:.1f} years"
     caption = "Interval from the 10% to the 90% quantile of the predicted ages, test faces"
-    return theme.finish(dot_panels(rows, lines, 8), title, dataset, caption, int(whole["n"]))
-
-
-def digits(held, study, dataset):
-    """Age error by the last digit of the true age, 0 and 5 marked."""
-    table, label = _of_best(held, "digits")
-    tints = np.where(table["digit"] % 5 == 0, theme.RED, theme.BLUE)
-    names = [f"{row.digit} ({row.share:.0%} of the faces)" for row in table.itertuples()]
-    rows = table.assign(task="age", metric="mae", value=table["mae"], row=names)
-    means = [
-        written(np.average(side[name], weights=side["n"])) if len(side) else "-"
-        for name in ("mae", "mae_equal_ages")
-        for side in (table[table["digit"] % 5 == 0], table[table["digit"] % 5 > 0])
-    ]
-    title = f"{label}: ages ending in 0 or 5 are missed by {means[0]} years, others by {means[1]}; "
-    title += f"at equal ages by {means[2]} and {means[3]}"
-    caption = f"By last digit of the true age, test faces; {INTERVALS}; equal ages: decades "
-    caption += "weighed alike, as round ages are older"
-    figure = dot_panels(_panels(rows, tint=tints), (), 8)
-    return theme.finish(figure, title, dataset, caption, int(table["n"].sum()))
+    return theme.finish(dot_panels(rows, lines), title, dataset, caption, int(whole["n"]))
 
 
 def label_noise(held, study, dataset):
@@ -323,19 +299,18 @@ def _gains(table, prefix, **columns):
 
 def random_split(held, study, dataset):
     """What near-duplicates in training seem to gain, by two comparisons."""
-    parts, told = [], {"random_split": "both splits", "near_duplicates": "within random split"}
-    for name in (name for name in told if name in held):
-        rows = held[name]["label"].str.replace(", random split", "") + ": " + told[name]
-        parts.append(_gains(held[name].assign(row=rows), "ci"))
+    told = {"random_split": ": both splits", "near_duplicates": ": within random split"}
+    parts = [held[name].assign(told=text) for name, text in told.items() if name in held]
     if not parts:
         raise DataError("no run on a random split")
-    rows = pd.concat(parts)
+    rows = _gains(pd.concat(parts), "ci")
+    rows["row"] = rows["label"].str.replace(", random split", "") + rows["told"]
     clear = int(((rows["ci_low"] > 0) | (rows["ci_high"] < 0)).sum())
     title = f"{clear} of {len(rows)} differences by near-duplicates in training are beyond chance"
     caption = "Years saved or points won on the random instead of the group-aware split or, within "
     caption += "it, on test faces with a near-duplicate in training (they may be easier ones); "
     caption += f"{INTERVALS}, not corrected for their number"
-    return theme.finish(dot_panels(_panels(rows), ZERO, 12), title, dataset, caption)
+    return theme.finish(dot_panels(_panels(rows), ZERO), title, dataset, caption)
 
 
 def curves(held, study, dataset):
@@ -346,7 +321,7 @@ def curves(held, study, dataset):
     protocols = [name for name in words.PROTOCOLS if name in set(table["protocol"])]
     if not tasks:
         raise DataError("the study holds no history of a run")
-    size = {"width": 2.7 * len(tasks) + 2, "height": 1.4 + 2.6 * len(protocols)}
+    size = {"height": 2.4 + 2.4 * len(protocols)}
     figure, grid = theme.canvas(len(protocols), len(tasks), squeeze=False, **size)
     known, early = {}, []
     for row in table.itertuples():
@@ -367,7 +342,7 @@ def curves(held, study, dataset):
     title = f"{sum(early)} of {len(early)} validation curves peak before their last epoch"
     caption = "Validation faces, each scored once; age in years, else accuracy; dashed: the "
     caption += "smaller of two input sizes"
-    return theme.finish(_legend(figure, known), title, dataset, caption)
+    return theme.finish(theme.legend(figure, known), title, dataset, caption)
 
 
 def ablations(held, study, dataset):
@@ -377,7 +352,7 @@ def ablations(held, study, dataset):
     on_test = rows["split"] == "test"
     test = {"tint": theme.ORANGE, "mark": "s", "name": "test faces", "shift": 0.15}
     val = _panels(rows[~on_test], name="validation faces", shift=-0.15)
-    figure = dot_panels(pd.concat([val, _panels(rows[on_test], **test)]), ZERO, 12)
+    figure = dot_panels(pd.concat([val, _panels(rows[on_test], **test)]), ZERO)
     judged = rows[(rows["split"] == "val") & (rows["task"] == "age") & (rows["p_holm"] < 0.05)]
     top = judged.sort_values("value").iloc[[0, -1][: len(judged)]]
     told = [f"{row.row} {row.value:+.2f} years".replace("-", "\u2212") for row in top.itertuples()]
@@ -401,7 +376,7 @@ def cross_dataset(table, dataset):
     ]
     guess = rows.drop_duplicates("task").set_index("task")["baseline"]
     lines = [(NAMES[t], value, theme.RED, "--", "baseline") for t, value in guess.items()]
-    figure = dot_panels(pd.concat(parts).sort_values("order", kind="stable"), lines, 11)
+    figure = dot_panels(pd.concat(parts).sort_values("order", kind="stable"), lines)
     ours = rows[(rows["task"] == rows["task"].iloc[0]) & ~cut]
     sign = -1 if HEADLINES[ours["task"].iloc[0]] in LOWER_IS_BETTER else 1
     worse = int((sign * ours["value"] < sign * ours["baseline"]).sum())
@@ -413,7 +388,5 @@ def cross_dataset(table, dataset):
 
 OF_ONE = {"age": {"true_predicted": run.true_vs_predicted, "error_by_age": run.error_by_age}}
 OF_ONE["class"] = {"confusion": run.confusion}
-FIGURES = {"comparison": comparison, "cost": cost, "seeds": seeds, "subgroups": subgroups}
-FIGURES |= {"cells": cells, "reliability": reliability, "age_coverage": coverage}
-FIGURES |= {"age_digits": digits, "label_noise": label_noise, "random_split": random_split}
-FIGURES |= {"curves": curves, "ablations": ablations}
+_DRAWN = (comparison, cost, seeds, subgroups, cells, reliability, age_coverage, label_noise)
+FIGURES = {one.__name__: one for one in (*_DRAWN, random_split, curves, ablations)}

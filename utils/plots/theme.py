@@ -3,9 +3,11 @@
 Every colour of a mark has a contrast of 3:1 to white. A network has one colour everywhere.
 """
 
+import math
 import textwrap
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
@@ -24,7 +26,7 @@ _SPARE = ["#9E2A5B", "#3D5A00", "#5B6BB5", "#A65E2E"]  # for networks that are n
 PROTOCOL_MARKERS = {"linear_probe": "o", "partial": "s", "finetune": "D", "scratch": "^"}
 PROTOCOL_MARKERS |= {"regress": "v", "off_the_shelf": "P"}
 HEATMAP = "Blues"
-WIDTH = 7.0  # inches, with text of 12 to 13 points: half of it is still readable
+WIDTH, SMALL = 8.0, 10.5  # inches of a figure, points of its smallest text
 
 
 def set_theme():
@@ -61,39 +63,48 @@ def finish(figure, title, dataset, caption="", n=None):
     text = ". ".join(note) + "." if note else ""
     columns = int(figure.get_figwidth() * 8.0)
     figure.suptitle(wrap(title, columns), fontsize=14, fontweight="bold", x=0.01, ha="left")
-    figure.supxlabel(wrap(text, int(columns * 1.45)), fontsize=10.5, color=GREY, x=0.01, ha="left")
+    # A legend and a caption would lie on each other: empty lines keep its place.
+    text_and_place = wrap(text, int(columns * 1.45)) + "\n" * getattr(figure, "legend_lines", 0)
+    figure.supxlabel(text_and_place, fontsize=SMALL, color=GREY, x=0.01, ha="left")
     figure.caption, figure.finding = text, title
     return figure
 
 
+def legend(figure, held):
+    """Put a legend below a figure, from handles by name (those without one are left out)."""
+    held = {name: handle for name, handle in held.items() if name}
+    if held:
+        columns = 2 if max(map(len, held)) > 24 else 4
+        style = {"ncols": columns, "fontsize": SMALL, "columnspacing": 1.2}
+        figure.legend(held.values(), held.keys(), loc="outside lower left", **style)
+        figure.legend_lines = 1 + math.ceil(1.25 * math.ceil(len(held) / columns))
+    return figure
+
+
 def wrap(text, columns):
-    """Break a text into lines of at most `columns` letters."""
-    return "\n".join(textwrap.wrap(text, columns))
+    """Break a text into lines of at most `columns` letters, not inside fine-tuning or 96 px."""
+    joined = text.replace(" px", "\N{NO-BREAK SPACE}px")
+    return "\n".join(textwrap.wrap(joined, columns, break_on_hyphens=False))
 
 
-def colour(model, position=0):
-    """Colour of a network: fixed for the known ones, a spare one for others, in any position."""
+def colour(model):
+    """Colour of a network: fixed for the known ones, the next spare one for others."""
     if model not in MODEL_COLOURS:
         MODEL_COLOURS[model] = _SPARE[len(MODEL_COLOURS) % len(_SPARE)]
     return MODEL_COLOURS[model]
 
 
-def ink(shade, cmap=HEATMAP):
-    """Black or white, whichever reads better on a heat-map cell of relative value `shade`."""
-    red, green, blue, _ = mpl.colormaps[cmap](float(shade))
-    return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+def annotated(axes, values, texts, rows, columns, limits, size=12):
+    """Heat-map of an array [rows, columns] with a text in each cell; NaN is left white.
 
-
-def annotated(axes, values, texts, rows, columns, limits=None, cmap=HEATMAP, size=12):
-    """Heat-map of an array [rows, columns] with a text in each cell; NaN is left white."""
-    low, high = limits or (float(values.min()), float(values.max()))
-    picture = axes.imshow(values, cmap=cmap, vmin=low, vmax=high, aspect="auto")
-    for i, line in enumerate(texts):
-        for j, text in enumerate(line):
-            value = values[i, j]
-            shade = (value - low) / (high - low) if high > low else 0.0
-            tint = BLACK if value != value else ink(min(max(shade, 0), 1), cmap)
-            axes.text(j, i, text, ha="center", va="center", color=tint, fontsize=size)
+    `limits` are the values of the palest and the darkest colour. A text is black or white,
+    whichever reads better.
+    """
+    picture = axes.imshow(values, cmap=HEATMAP, vmin=limits[0], vmax=limits[1], aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        red, green, blue, _ = (1, 1, 1, 1) if value != value else picture.to_rgba(value)
+        tint = BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+        axes.text(j, i, texts[i][j], ha="center", va="center", color=tint, fontsize=size)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
     axes.grid(False)

@@ -15,6 +15,7 @@ import nbformat
 from bs4 import BeautifulSoup
 from jinja2 import Environment, FileSystemLoader
 from nbconvert import HTMLExporter
+from nbconvert.filters import strip_ansi
 from PIL import Image
 
 from utils import plan
@@ -24,7 +25,6 @@ TEMPLATES = Path(__file__).parent / "templates"
 MAX_BYTES = 10_000_000
 _SMALL_IMAGE, _LARGE_IMAGE = 40_000, 150_000  # bytes; above, a PNG becomes a WebP, and with loss
 _LONG_TEXT = 30  # lines; above, printed text is folded
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _BAR = re.compile(r"\d+%\||\bit/s\]|━|\d+/\d+ \[")  # tqdm's and Keras' progress bars
 _OBJECT = re.compile(r"^\[?<[\w.]+[ :(].*>\]?$", re.S)  # <Axes: ...> and the like
 _NUMBER = re.compile(r"^([-+−]?[\d,.\u202f ]*\d\s*(%|[kMG])?(\s*[±(\[–].*)?|[–-]|NaN|nan|None|)$")
@@ -60,12 +60,10 @@ def write_article(notebook: Path, output: Path, subtitle: str = "") -> None:
     given = content.metadata.get("papermill", {}).get("input_path") or Path(notebook).name
     resources = {"subtitle": subtitle, "source": Path(given).name}
     text, _ = ArticleExporter().from_notebook_node(content, resources)
-    size = len(text.encode())
-    if size > MAX_BYTES:
-        raise ValueError(
-            f"{Path(output).name} has {size / 1e6:.1f} MB, expected at most {MAX_BYTES / 1e6:.0f}; "
-            "show fewer or smaller pictures"
-        )
+    size, most = len(text.encode()) / 1e6, MAX_BYTES / 1e6
+    if size > most:
+        told = f"{size:.1f} MB, expected at most {most:.0f}; show fewer or smaller pictures"
+        raise ValueError(f"{Path(output).name} has {told}")
     with write_aside(output) as aside:
         aside.write_text(text, encoding="utf-8")
 
@@ -86,9 +84,8 @@ def _article(cells: str) -> dict:
         paragraph["class"] = ["lead"]  # set larger
         text = " ".join(paragraph.get_text(" ", strip=True).split())
         sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z])", text)[0]
-    contents = _contents(body)
     parts = {"title": title, "sentence": sentence, "finding": "".join(findings)}
-    return {**parts, "contents": contents, "body": str(body)}
+    return {**parts, "contents": _contents(body), "body": str(body)}
 
 
 # ---------------------------------------------------------------- filters of the template
@@ -96,9 +93,7 @@ def _article(cells: str) -> dict:
 
 def _printed(text: str | None) -> str:
     """Printed text: last state of overwritten lines, no progress bars, folded when long."""
-    lines = [
-        _ESCAPES.sub("", line).rstrip("\r").split("\r")[-1] for line in (text or "").split("\n")
-    ]
+    lines = [line.rstrip("\r").split("\r")[-1] for line in strip_ansi(text or "").split("\n")]
     text = "\n".join(line.rstrip() for line in lines if not _BAR.search(line)).strip("\n")
     if not text.strip() or _OBJECT.match(text):
         return ""
@@ -115,9 +110,8 @@ def _data_uri(content: str, kind: str) -> str:
         if kind in ("image/png", "image/webp") and len(raw) > least:
             file, picture = io.BytesIO(), Image.open(io.BytesIO(raw))
             picture.save(file, "WEBP", lossless=lossless, quality=85, method=2)
-            kind, raw = min(
-                (kind, raw), ("image/webp", file.getvalue()), key=lambda one: len(one[1])
-            )
+            if file.tell() < len(raw):
+                kind, raw = "image/webp", file.getvalue()
     return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
 
 

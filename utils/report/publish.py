@@ -6,6 +6,7 @@ finished runs of a profile, which is what the Snakefile calls.
 """
 
 import argparse
+import io
 import json
 import os
 import shutil
@@ -14,8 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from utils import datasets, plan, study
 from utils.evaluation import report as reports
+from utils.explain.summary import summarise_study
 from utils.files import write_aside
 from utils.paths import ROOT, runs_dir, splits_dir
 from utils.plots.study import draw
@@ -24,6 +28,7 @@ from utils.report.html import write_index
 STUDY = ROOT / "reports" / "study"
 GALLERY = "05_gradcam_gallery"
 SPLIT_COLUMNS = ["image", "split", "group", "age", "gender", "ethnicity"]
+MOST_BYTES = 150_000  # of the picture that README shows
 
 
 def gather(profile: str, folder: Path) -> None:
@@ -33,6 +38,24 @@ def gather(profile: str, folder: Path) -> None:
     if not found:
         raise ValueError(f"no finished run of profile {profile} in {runs_dir()}")
     study.export(found, folder)
+
+
+def write_mean_maps(folder: Path) -> Path | None:
+    """Write ``figures/mean_maps.png`` of a study (at most 150 kB), where maps were measured."""
+    figure = summarise_study(folder).figures.get("mean_maps")
+    if figure is None:
+        return None
+    drawn, path = io.BytesIO(), folder / "figures" / "mean_maps.png"
+    figure.savefig(drawn, format="png", dpi=110)
+    for colours in (256, 128, 64, 32, 16):
+        small = io.BytesIO()
+        picture = Image.open(drawn).convert("RGB").quantize(colours, kmeans=1)
+        picture.save(small, "PNG", optimize=True)
+        if small.tell() <= MOST_BYTES:
+            break
+    with write_aside(path) as aside:
+        aside.write_bytes(small.getvalue())
+    return path
 
 
 def _page(notebook: str, name: str, label: str, parameters: dict, folder: Path) -> bool:
@@ -61,14 +84,13 @@ def publish(names: list[str], folder: Path = STUDY, resamples: int = 2000) -> bo
         raise ValueError(f"no finished run {lost}; there are {list(found)}")
     study.export([runs_dir() / run for run in chosen], folder, keep_train=False)
     for name in sorted({found[run]["dataset"] for run in chosen}):
-        if (
-            study.published_split(name) is None
-        ):  # near-duplicates: python -m utils.datasets.published
+        if study.published_split(name) is None:
             with write_aside(splits_dir() / f"{name}.csv") as aside:
                 table = datasets.with_splits(datasets.load(name)).table
                 table.reindex(columns=SPLIT_COLUMNS).to_csv(aside, index=False)
     held = study.load_study(folder)
     reports.write(draw(reports.build(held, resamples), held), folder)
+    write_mean_maps(folder)
     made = []
     for name in sorted({config["dataset"] for config in held.configs.values()}):
         options = {"dataset": name, "limit": 0, "show_faces": False}

@@ -33,9 +33,8 @@ def show_table(report, name: str, caption: str, titles: dict | None = None) -> N
     """Show a table of a report, its columns renamed by `titles`, or say that there is none."""
     table = report.tables.get(name)
     if table is None:
-        display(
-            Markdown(f"Left out: {caption[0].lower()}{caption.rstrip('.')[1:]} (no run allows it).")
-        )
+        what = caption[0].lower() + caption.rstrip(".")[1:]
+        display(Markdown(f"Left out: {what} (no run allows it)."))
     else:
         show(table.rename(columns=titles or {}).reset_index(drop=True), caption)
 

@@ -21,7 +21,7 @@ import papermill
 
 from utils.report.html import write_article
 
-_CELL = re.compile(r"^(Executing|Ending) Cell (\d+)")
+_CELL = re.compile(r"^(?:Executing|Ending) Cell (\d+)")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _HEARTBEAT = 60  # seconds between lines where there is no terminal
 
@@ -44,21 +44,18 @@ class Progress(logging.Handler):
         self.started = self.shown = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take one message of papermill."""
+        """Take one message of papermill; show that the step is alive, and what it said last."""
         text = _ESCAPES.sub("", record.getMessage())
-        found = _CELL.match(text)
+        if found := _CELL.match(text):
+            self.cell = int(found[1])
+            return
         lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
-        if found:
-            self.cell = int(found[2])
-        elif lines:
-            self.log.write("".join(line + "\n" for line in lines))
-            self.log.flush()
-            self.show(lines[-1])
-
-    def show(self, line: str) -> None:
-        """Show that the step is alive, and what it said last."""
+        if not lines:
+            return
+        self.log.write("".join(line + "\n" for line in lines))
+        self.log.flush()
         now = time.monotonic()
-        text = f"  cell {self.cell} of {self.cells}, {duration(now - self.started)}: {line}"
+        text = f"  cell {self.cell} of {self.cells}, {duration(now - self.started)}: {lines[-1]}"
         if self.live:
             print("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1], end="", flush=True)
         elif now - self.shown >= _HEARTBEAT:

@@ -25,8 +25,7 @@ from utils.vocabulary import OWN_NETWORKS
 
 PAGES = ("05", "06")  # notebooks that read the runs of the others
 PUBLISHED = ROOT / "reports" / "study"
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # Windows
 _COMMAND = " ".join(["./run_all.sh", *sys.argv[1:]])
 
 
@@ -66,7 +65,10 @@ def planned(profile: plan.Profile, config: dict) -> tuple[list[plan.Step], dict[
     backbones = _listed(config.get("backbones"))
     steps = plan.steps(profile, backbones, tuple(map(int, seeds)))
     _known("backbone", backbones, BACKBONES)
-    _known("backbone", backbones, {step.config.model for step in steps if step.config})
+    trained = {step.config.model for step in steps if step.config}
+    if set(backbones) - trained:
+        own = [one.model for one in plan.configs(profile) if one.protocol not in OWN_NETWORKS]
+        _known("backbone", backbones, dict.fromkeys(own), f" in profile {profile.name}")
     # A study without a report of its own adds to the published one, and repeats none of its runs.
     folders = [] if profile.report else PUBLISHED.glob("runs/*/")
     published = Study(configs={folder.name: read_config(folder) for folder in folders})
@@ -86,10 +88,9 @@ def planned(profile: plan.Profile, config: dict) -> tuple[list[plan.Step], dict[
     return [step for step in steps if step.name not in left_out], left_out
 
 
-def _known(kind: str, names, known) -> None:
-    for name in names:
-        if name not in known:
-            raise ValueError(f"{kind} {name!r} is unknown; expected one of {', '.join(known)}")
+def _known(kind: str, names, known, place: str = "") -> None:
+    for name in (name for name in names if name not in known):
+        raise ValueError(f"{kind} {name!r} is unknown{place}; expected one of {', '.join(known)}")
 
 
 def _snakemake(target: str, config: dict, *options: str, **settings):
@@ -103,14 +104,25 @@ def _snakemake(target: str, config: dict, *options: str, **settings):
     return subprocess.run(command, **settings)
 
 
-def _pending(config: dict) -> set[str]:
-    """Names of the steps that Snakemake would run, from its summary."""
+def _lost(steps: list[plan.Step], folder: Path) -> list[str]:
+    """Trainings that have a page and no run any more: another work folder, or an emptied one."""
+    pages = {page.stem for page in folder.glob("*.html")}
+    return [s.name for s in steps if s.config and s.name in pages and not finished(s.config)]
+
+
+def _pending(steps: list[plan.Step], config: dict, folder: Path) -> set[str]:
+    """Names of the steps to do: by Snakemake's summary; what was trained elsewhere counts not."""
+    if config["force"]:
+        return {step.name for step in steps}
     found = _snakemake("all", config, "--summary", capture_output=True, text=True)
     if found.returncode:
         raise ValueError(f"the study cannot be planned: {found.stderr.strip()[-2000:]}")
     rows = [line.split("\t") for line in found.stdout.splitlines() if "\t" in line]
     changed = [row[0] for row in rows[1:] if "no update" not in row[-1]]
-    return {Path(name).stem for name in changed if name.endswith(".html")}
+    names = {Path(name).stem for name in changed if name.endswith(".html")}
+    lost = _lost(steps, folder)
+    readers = [step.name for step in steps if step.name.startswith(PAGES)] if lost else []
+    return names.union(lost, readers)
 
 
 def _print_plan(steps: list[plan.Step], pending: set[str]) -> None:
@@ -130,7 +142,10 @@ def _print_plan(steps: list[plan.Step], pending: set[str]) -> None:
 def _run(profile: plan.Profile, steps: list[plan.Step], config: dict, folder: Path) -> int:
     """Train what is not trained, make the report from what is there, say what failed."""
     start = time.monotonic()
-    pending = {step.name for step in steps} if config["force"] else _pending(config)
+    pending = _pending(steps, config, folder)
+    for name in _lost(steps, folder):
+        for ending in ("html", "ipynb"):
+            (folder / f"{name}.{ending}").unlink(missing_ok=True)
     print(f"{profile.name}: {profile.purpose}")
     done = sum(step.name not in pending for step in steps)
     print(f"{len(steps)} steps, {done} already done; expected: {profile.runtime}.", flush=True)
@@ -221,11 +236,11 @@ def _study(asked: argparse.Namespace) -> int:
         print(f"Left out: {lost} steps ({reason})")
     if profile.report and not any(step.config for step in steps):
         raise ValueError(f"profile {name} has nothing to train without its data")
+    folder = Path("reports") / profile.name
     if asked.dry_run:
-        _print_plan(steps, {one.name for one in steps} if asked.force else _pending(config))
+        _print_plan(steps, _pending(steps, config, folder))
         print("".join(f"   - {reason}: {name}\n" for name, reason in left_out.items()), end="")
         return 0
-    folder = Path("reports") / profile.name
     with _hold(folder):
         return _run(profile, steps, config, folder)
 

@@ -9,21 +9,12 @@ RELEASE_EVERY = 64  # batches between two times that the read pages of a memory 
 
 
 class Batches(keras.utils.PyDataset):
-    """Shuffled batches of images or cached features.
+    """Shuffled batches of the `rows` of images or cached features, which may be a memory map.
 
-    Parameters
-    ----------
-    inputs : array [n, ...] or [n, 2, ...]
-        May be a memory map.
-    targets : dict from output name to array [n]
-    rows : int array
-        Which rows belong to this split.
-    seed : int
-        The order of an epoch depends on the seed and the epoch's number alone, so that a run
-        that was interrupted goes on with the order that it would have had.
-    variants : bool
-        Whether axis 1 of `inputs` holds the picture and its mirror image; one of the two is
-        drawn at random each time (the first, if not shuffled).
+    `targets` goes from output names to arrays [n]. The order of an epoch depends on the seed and
+    the epoch's number alone, so that a run that was interrupted goes on with the order that it
+    would have had. With `variants`, axis 1 of `inputs` holds the picture and its mirror image;
+    one of the two is drawn at random each time (the first, if not shuffled).
     """
 
     def __init__(self, inputs, targets, rows, batch_size, seed=129, shuffle=True, variants=False):

@@ -125,10 +125,9 @@ def _named(logs: dict, outputs) -> dict:
 
 
 def continue_from(network: keras.Model, run: str, folder: Path) -> None:
-    """Give a new network the weights of a finished run, also of another input size.
+    """Give a new network the weights of a finished run; a ValueError says why that cannot be.
 
     In `folder`, of the run that begins, the history of the older one stands until it has its own.
-    A ValueError says why the older run cannot be used.
     """
     older, history = runs_dir() / run, folder / "history.csv"
     if not study.is_complete(older):

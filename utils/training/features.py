@@ -22,20 +22,16 @@ def cached_features(
     progress: bool = True,
     flip: bool = True,
 ) -> np.ndarray:
-    """Output of the frozen lower part for each picture and its mirror image.
+    """Output of the frozen `lower` part for each picture and its mirror image, from the cache.
 
-    Parameters
-    ----------
-    lower : keras.Model
-        First part of `utils.backbones.networks.cut`.
-    images, pictures : uint8 array [n, size, size, 3], str
-        As in `utils.datasets.Prepared`; the latter is a digest of the content of the pictures.
+    `lower` is the first part of `utils.backbones.networks.cut`; `images` and `pictures`, a digest
+    of their content, are as in `utils.datasets.Prepared`. An interrupted extraction goes on where
+    it stopped.
 
     Returns
     -------
     float16 array [n, 2, ...], or [n, ...] without `flip`
-        Memory-mapped; index 0 of axis 1 is the picture, 1 its mirror image. An interrupted
-        extraction goes on where it stopped.
+        Memory-mapped; index 0 of axis 1 is the picture, 1 its mirror image.
     """
     # Layer names that Keras counts up are left out: they depend on what the process did before.
     # The weights are float32 under every policy, so they do not tell the precision.

@@ -17,13 +17,9 @@ def expected_age(probabilities):
 class AgeDistributionLoss(keras.losses.Loss):
     """Cross-entropy with a Gaussian around the true year, plus the error of the expected age.
 
-    Parameters
-    ----------
-    sigma, weight : float
-        Standard deviation of the Gaussian in years (0: a single year), and weight of the absolute
-        error of the expected age in years.
-    floor : float
-        Smallest probability that is told apart from none; below it a face teaches nothing.
+    `sigma` is the standard deviation of the Gaussian in years (0: a single year), `weight` that
+    of the absolute error of the expected age in years, `floor` the smallest probability that is
+    told apart from none; below it a face teaches nothing.
 
     References
     ----------

@@ -74,8 +74,7 @@ def peak_memory_mb() -> float:
 def cost(network: keras.Model, images: np.ndarray, seconds: float, features: float = 0.0) -> dict:
     """Content of ``cost.json``: what a network is, and what it took to train and to ask.
 
-    `seconds` were spent on training, those of `features` on the frozen part; the throughput is a
-    median of five times the first 64 images.
+    `seconds` were spent on training, `features` on the frozen part; throughput: a median of five.
     """
     batch, took = np.ascontiguousarray(images[:64]), []
     for _ in range(6):  # the first one also compiles

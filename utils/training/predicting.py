@@ -10,21 +10,11 @@ from utils.vocabulary import AGE_BINS, CLASSES, OUTPUTS, age_bin, probability_co
 def predict_average(
     model, inputs, rows, batch_size=64, variants=False, flip_tta=True, progress=False
 ) -> dict[str, np.ndarray]:
-    """Average the outputs over each picture and its mirror image (flip TTA).
+    """Average the outputs over each picture and its mirror image (flip TTA, if wanted).
 
-    Parameters
-    ----------
-    model : keras.Model
-        Whole network, or its upper part for cached features.
-    inputs : array [n, size, size, 3] or, with `variants` (picture and mirror image), [n, 2, ...]
-    rows : int array
-        Rows to predict.
-    flip_tta : bool
-        False: predict from the picture alone.
-
-    Returns
-    -------
-    dict from output name to float32 array [rows, outputs].
+    `model` is a whole network and `inputs` are images [n, size, size, 3]; or, with `variants`, its
+    upper part and cached features [n, 2, ...] of picture and mirror image. Returns a dict from
+    output names to float32 arrays [rows, outputs].
     """
     parts: dict[str, list] = {}
     bar = progress_bar(total=len(rows), desc="predict", unit="face", show=progress)
@@ -54,8 +44,6 @@ def age_quantile(probabilities: np.ndarray, share: float) -> np.ndarray:
 
     Year k covers the ages k - 0.5 to k + 0.5.
 
-    Examples
-    --------
     >>> age_quantile(np.array([[0, 0.5, 0.5]]), 0.5).tolist()
     [1.5]
     """

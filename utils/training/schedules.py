@@ -13,8 +13,6 @@ def step_decay(steps_per_epoch: int, phases: list[dict]):
 
     A phase is a dict with ``epochs``, ``rate``, ``factor`` and ``every`` (epochs between decays).
 
-    Examples
-    --------
     >>> rate = step_decay(10, [{"epochs": 4, "rate": 0.008, "factor": 0.5, "every": 2}])
     >>> [round(float(rate(step)), 4) for step in (0, 19, 20, 99)]
     [0.008, 0.008, 0.004, 0.004]

@@ -1,7 +1,7 @@
 """Writes the published splits, ``data/splits``: no training face copies a val or test face.
 
 Once a face is in test or val it stays there. Training faces that show the photograph of one of
-them leave training: their side is ``excluded``. Run ``python -m utils.datasets.published utkface``.
+them leave training: their side is ``excluded``. Run ``python data/splits/make.py utkface``.
 """
 
 import argparse
@@ -11,10 +11,9 @@ import pandas as pd
 from utils.datasets import load
 from utils.datasets.near_duplicates import components, duplicate_pairs
 from utils.files import DataError, write_aside
-from utils.paths import ROOT, splits_dir
+from utils.paths import splits_dir
 
 COLUMNS = ["image", "split", "group", "copy_in_train", "reason", "age", "gender", "ethnicity"]
-FIRST = ROOT / "reports" / "study" / "splits"  # as they were before copies were looked for
 
 
 def clean_split(split: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -78,10 +77,9 @@ def publish_split(dataset: str, progress: bool = True) -> pd.DataFrame:
         If there is no split yet, or a face of it is missing.
     """
     path = splits_dir() / f"{dataset}.csv"
-    source = path if path.is_file() else FIRST / path.name
-    if not source.is_file():
+    if not path.is_file():
         raise DataError(f"{path} is missing: there is no split of {dataset!r} to start from")
-    split, faces = pd.read_csv(source, dtype=str), load(dataset)
+    split, faces = pd.read_csv(path, dtype=str), load(dataset)
     missing = set(split["image"]) - set(faces.table["image"])
     if missing:
         raise DataError(f"{dataset} lacks {len(missing)} published faces, such as {min(missing)}")
