@@ -271,9 +271,9 @@ def test_pixels_without_a_file_are_compared_by_content(work_dir):
     faces = datasets.FaceSet(
         "mine", table, read=lambda image: Image.new("RGB", (32, 32), (shades[image],) * 3)
     )
-    assert load_images(faces, 32, progress=False)[1][3].mean() == 18
+    assert load_stored(faces, 32, progress=False).images[3].mean() == 18
     shades["3.png"] = 200
-    assert load_images(faces, 32, progress=False)[1][3].mean() == 200
+    assert load_stored(faces, 32, progress=False).images[3].mean() == 200
 
 
 def test_what_digests_tell_apart(folder):

@@ -9,21 +9,19 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
 from utils.datasets import utkface, wiki, with_splits
-from utils.datasets.archives import find_source, list_images, unpack
+from utils.datasets.archives import find_source, unpack
 from utils.datasets.fairface import load_fairface
 from utils.datasets.utkface import load_utkface
 from utils.datasets.utkface_csv import load_utkface_csv
 from utils.datasets.wiki import age_at_photo, datenum_to_date, load_wiki, parse_name
 from utils.files import DataError
 from utils.vocabulary import ETHNICITIES, GENDERS
-
-calm = settings(deadline=None)  # a busy machine is no failure
 
 
 @pytest.fixture(autouse=True)
@@ -60,17 +58,20 @@ UTK = ["UTKFace", "crop_part1"]
 NAME = "26_1_2_20170116184024662.jpg.chip.jpg"
 
 
-def make_archive(path, members: dict[str, bytes]):
+def make_archive(path, members: dict[str, bytes | None]):
+    """A zip or tar of some files; None makes a link that leads out of it."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
             for name, content in members.items():
-                file.writestr(name, content)
+                file.writestr(name, content or b"")
         return path
     with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as file:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
-            info.size = len(content)
-            file.addfile(info, io.BytesIO(content))
+            info.size = len(content or b"")
+            if content is None:
+                info.type, info.linkname = tarfile.SYMTYPE, "/etc/hostname"
+            file.addfile(info, io.BytesIO(content or b""))
     return path
 
 
@@ -93,17 +94,21 @@ def test_folder_is_found(tmp_path, place):
     assert find_source(tmp_path, UTK, "UTKFace").name.lower() == "utkface"
 
 
+def unpacked(work_dir) -> list:
+    return [path for path in work_dir.glob("cache/unpacked/*") if ".lock" not in path.name]
+
+
 @pytest.mark.parametrize("ending", [".zip", ".tar", ".tar.gz", ".tgz"])
-def test_archive_is_unpacked_once(tmp_path, ending):
+def test_archive_is_unpacked_once_and_without_links(tmp_path, work_dir, ending):
     members = {f"UTKFace/{NAME}": jpeg(), f"__MACOSX/UTKFace/._{NAME}": b"x"}
+    members |= {"UTKFace/31_0_0_2017.jpg": None} if ending != ".zip" else {}
     archive = make_archive(tmp_path / f"UTKFace{ending}", members)
     faces = load_utkface(tmp_path)
-    assert faces.table["image"].tolist() == [NAME]
-    assert faces.read(NAME).size == (20, 20)
+    assert faces.table["image"].tolist() == [NAME] and faces.read(NAME).size == (20, 20)
     folder = unpack(archive)
     before = folder.stat().st_mtime_ns
     assert unpack(archive) == folder and folder.stat().st_mtime_ns == before
-    assert [path.name for path in folder.parent.glob("[!.]*")] == [folder.name]
+    assert unpacked(work_dir) == [folder]
     make_archive(archive, {**members, "UTKFace/30_0_0_20170116184024662.jpg": jpeg()})
     assert len(load_utkface(tmp_path)) == 2  # another archive under the same name
 
@@ -115,17 +120,6 @@ def test_unsafe_archive_is_refused(tmp_path, work_dir, ending, name):
     with pytest.raises(DataError, match="unsafe name"):
         find_source(tmp_path, UTK, "UTKFace")
     assert not list(tmp_path.rglob("evil*")) + list(work_dir.rglob("*.jpg"))
-
-
-def test_links_in_an_archive_are_left_out(tmp_path):
-    with tarfile.open(tmp_path / "UTKFace.tar", "w") as file:
-        link = tarfile.TarInfo("UTKFace/x.jpg")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
-        file.addfile(link)
-        info = tarfile.TarInfo(f"UTKFace/{NAME}")
-        info.size = len(jpeg())
-        file.addfile(info, io.BytesIO(jpeg()))
-    assert list(list_images(find_source(tmp_path, UTK, "UTKFace")).paths) == [NAME]
 
 
 @pytest.mark.parametrize("ending", [".zip", ".tar.gz", ".tar"])
@@ -140,7 +134,7 @@ def test_damaged_archive_or_file_and_folder_of_one_name_leave_nothing(tmp_path, 
         make_archive(archive, dict.fromkeys(names, b"x"))
         with pytest.raises(DataError, match="a file and a folder of one name"):
             find_source(tmp_path, UTK, "UTKFace")
-    assert not list((work_dir / "cache" / "unpacked").glob("[!.]*"))
+    assert not unpacked(work_dir)
 
 
 @pytest.mark.parametrize("ending", [".zip", ".tar.gz"])
@@ -209,27 +203,24 @@ def test_links_are_followed_once_and_what_is_no_face_is_none(tmp_path):
     (folder / "again").symlink_to(tmp_path / "other")
     (tmp_path / "other" / "round").symlink_to(folder)
     (folder / "34_0_0_2017.jpg").symlink_to(tmp_path / "gone.jpg")
+    put(folder / "37_0_0_2017.jpg", jpeg(size=(90, 90))[:700])
     (folder / os.fsdecode(b"35_0_0_\xe9.jpg")).write_bytes(jpeg())
     (folder / os.fsdecode(b"36_0_0_2017\xe9.jpg")).write_bytes(jpeg())
     faces = load_utkface(tmp_path)
     ages = sorted(faces.table["age"].astype(int))
-    assert ages == [26, 32, 33, 34]
+    assert ages == [26, 32, 33, 34, 37]
     assert "not UTF-8" in reasons(faces)["36_0_0_2017\\xe9.jpg"]
     table = with_splits(faces, progress=False)  # and the rest goes on
     assert len(table) == 3 and reasons(table)["34_0_0_2017.jpg"] == "file is missing"
+    assert "broken picture" in reasons(table)["37_0_0_2017.jpg"]
 
 
 # -- UTKFace as a table ------------------------------------------------------------------------
 
 
 def csv_row(**changes) -> dict:
-    row = {
-        "age": 26,
-        "ethnicity": 2,
-        "gender": 1,
-        "img_name": "20170116.jpg.chip.jpg",
-        "pixels": " ".join(str(k % 256) for k in range(2304)),
-    }
+    pixels = " ".join(str(k % 256) for k in range(2304))
+    row = {"age": 26, "ethnicity": 2, "gender": 1, "img_name": "a.jpg", "pixels": pixels}
     return row | changes
 
 
@@ -242,11 +233,7 @@ def write_csv(folder, rows, **options):
 def test_csv_round_trip(tmp_path):
     write_csv(tmp_path, [csv_row(), csv_row(gender=0, age=1), csv_row(img_name="b.jpg")])
     faces = load_utkface_csv(tmp_path)
-    assert faces.table["image"].tolist() == [
-        "26_1_2_20170116.jpg.chip.jpg",
-        "1_0_2_20170116.jpg.chip.jpg",
-        "26_1_2_b.jpg",
-    ]
+    assert faces.table["image"].tolist() == ["26_1_2_a.jpg", "1_0_2_a.jpg", "26_1_2_b.jpg"]
     assert faces.table["img_name"].tolist()[2] == "b.jpg"
     assert faces.table["gender"].tolist() == ["female", "male", "female"]
     assert faces.table["ethnicity"].unique().tolist() == ["Asian"]
@@ -263,17 +250,21 @@ def test_csv_pixels_may_stand_between_other_signs(tmp_path, between):
     faces = load_utkface_csv(tmp_path)
     assert len(faces) == 2 and faces.read("26_1_2_b.jpg").getpixel((1, 0)) == (1, 1, 1)
     write_csv(tmp_path, [csv_row(pixels="7.0 " * 2304)], sep=";")  # as spreadsheets write
-    assert load_utkface_csv(tmp_path).read("26_1_2_20170116.jpg.chip.jpg").getpixel((0, 0))[0] == 7
+    assert load_utkface_csv(tmp_path).read("26_1_2_a.jpg").getpixel((0, 0))[0] == 7
+
+
+def bad_pixels(last: str, count=2303) -> dict:
+    return {"pixels": " ".join([*["7"] * count, last])}
 
 
 BAD_ROWS = {
     "3 pixels, expected 2304": {"pixels": "1 2 3"},
     "0 pixels": {"pixels": ""},
-    "whole number from 0 to 255": {"pixels": " ".join(["7"] * 2303 + ["x"])},
-    "no whole number": {"pixels": " ".join(["7"] * 2303 + ["256"])},
-    "a pixel is no whole": {"pixels": " ".join(["7"] * 2303 + ["-1"])},
-    "is no whole": {"pixels": " ".join(["7"] * 2303 + ["1.5"])},
-    "2305 pixels": {"pixels": " ".join(["7"] * 2304 + ["x"])},
+    "whole number from 0 to 255": bad_pixels("x"),
+    "no whole number": bad_pixels("256"),
+    "a pixel is no whole": bad_pixels("-1"),
+    "is no whole": bad_pixels("1.5"),
+    "2305 pixels": bad_pixels("x", 2304),
     "age 140 is outside 0 to 116": {"age": 140},
     "age 2.5 is outside": {"age": 2.5},
     "age 'old' is no number": {"age": "old"},
@@ -291,13 +282,10 @@ def test_csv_bad_rows_are_listed(tmp_path):
     write_csv(tmp_path, rows)
     for _ in range(2):  # built, then from the cache
         faces = load_utkface_csv(tmp_path)
-        assert len(faces) == 1
-        assert counts(faces) == {"rows in the table": len(rows), "usable rows": 1}
-        for line, (part, row) in enumerate(
-            zip(BAD_ROWS, faces.exclusions.itertuples(), strict=True), start=3
-        ):
-            assert part in row.reason
-            assert row.image.startswith(f"line {line}:")
+        assert counts(faces) == {"rows in the table": len(rows), "usable rows": len(faces) == 1}
+        told = zip(BAD_ROWS, reasons(faces).items(), strict=True)
+        for line, (part, (name, reason)) in enumerate(told, start=3):
+            assert part in reason and name.startswith(f"line {line}:")
 
 
 def test_csv_that_cannot_be_used_and_rows_of_another_length(tmp_path):
@@ -317,24 +305,19 @@ def test_csv_that_cannot_be_used_and_rows_of_another_length(tmp_path):
             load_utkface_csv(tmp_path)
 
 
-def test_csv_zip_and_changed_file(tmp_path):
+def test_csv_zip_changed_file_and_half_written_cache(tmp_path, work_dir):
     path = write_csv(tmp_path, [csv_row()])
     with zipfile.ZipFile(tmp_path / "age_gender.csv.zip", "w") as file:
         file.write(path, "age_gender.csv")
     assert len(load_utkface_csv(tmp_path)) == 1
     write_csv(tmp_path, [csv_row(), csv_row(img_name="b.jpg")])
+    for damage in (lambda content: content[: len(content) // 2], lambda content: b""):
+        assert load_utkface_csv(tmp_path).read("26_1_2_b.jpg").size == (48, 48)
+        for store in work_dir.glob("cache/utkface_csv-*.parquet"):
+            store.write_bytes(damage(store.read_bytes()))
     assert len(load_utkface_csv(tmp_path)) == 2
     path.unlink()
     assert len(load_utkface_csv(tmp_path)) == 1
-
-
-def test_csv_half_written_cache_is_built_again(tmp_path, work_dir):
-    write_csv(tmp_path, [csv_row(), csv_row(img_name="b.jpg")])
-    for damage in (lambda content: content[: len(content) // 2], lambda content: b""):
-        assert load_utkface_csv(tmp_path).read("26_1_2_b.jpg").size == (48, 48)
-        store = next(work_dir.glob("cache/utkface_csv-*.npz"))
-        store.write_bytes(damage(store.read_bytes()))
-    assert len(load_utkface_csv(tmp_path)) == 2
 
 
 # -- WIKI --------------------------------------------------------------------------------------
@@ -345,23 +328,17 @@ def datenum(date: datetime.date) -> int:
     return date.toordinal() + 366
 
 
-@calm
 @given(st.dates())
 def test_datenum_round_trip(date):
     assert datenum_to_date(datenum(date)) == np.datetime64(date)
 
 
-@calm
-@given(
-    st.dates(min_value=datetime.date(1, 1, 1), max_value=datetime.date(2020, 12, 31)),
-    st.integers(1900, 2020),
-)
+@given(st.dates(max_value=datetime.date(2020, 12, 31)), st.integers(1900, 2020))
 def test_age_is_completed_years_in_mid_year(birth, year):
     age = age_at_photo(np.datetime64(birth, "D"), year)
     assert age == year - birth.year - ((birth.month, birth.day) > (7, 1))
 
 
-@calm
 @given(st.integers(0, 10**9), st.dates(), st.integers(1000, 9999))
 def test_wiki_name_round_trip(number, birth, year):
     name = f"07/{number}_{birth.isoformat()}_{year}.jpg"
@@ -401,7 +378,7 @@ def cells(values) -> np.ndarray:
     return out
 
 
-def write_mat(folder, rows, drop=()):
+def write_mat(folder, rows):
     """Write ``wiki.mat`` as the authors publish it: a struct with row vectors and cells."""
     columns = list(zip(*rows, strict=True))
     struct = {
@@ -414,8 +391,6 @@ def write_mat(folder, rows, drop=()):
         "face_score": np.array([columns[4]], dtype=float),
         "second_face_score": np.array([columns[5]], dtype=float),
     }
-    for name in drop:
-        del struct[name]
     folder.mkdir(parents=True, exist_ok=True)
     savemat(folder / "wiki.mat", {"wiki": struct})
 
@@ -441,33 +416,21 @@ def test_wiki_mat_cleaning(tmp_path, inside):
     for name, *_, reason in MAT_ROWS:
         assert (name not in found) if reason is None else (reason in found[name])
     assert found["00/extra.jpg"] == "not listed in wiki.mat"
-    assert counts(faces) == {
-        "rows (wiki.mat)": 12,
-        "listed once": 12,
-        "file is there": 11,
-        "a face is found": 9,
-        "no second face": 8,
-        "birth and photo year known": 7,
-        "0 < age <= 100": 4,
-        "face score >= 1.75": 3,
-        "gender known": 2,
-    }
+    steps = "rows (wiki.mat), listed once, file is there, a face is found, no second face, "
+    steps += "birth and photo year known, 0 < age <= 100, face score >= 1.75, gender known"
+    left = [12, 12, 11, 9, 8, 7, 4, 3, 2]
+    assert counts(faces) == dict(zip(steps.split(", "), left, strict=True))
     assert faces.read("01/good_f.jpg").mode == "RGB"
 
 
-NAMES = [
-    "00/1_1980-03-01_2010.jpg",
-    "00/2_1980-09-01_2010.jpg",
-    "01/3_2010-09-01_2010.jpg",
-    "01/broken.jpg",
-]
+NAMES = ["00/1_1980-03-01_2010.jpg", "00/2_1980-09-01_2010.jpg", "01/3_2010-09-01_2010.jpg"]
+NAMES += ["01/broken.jpg"]
 
 
 def test_wiki_score_and_one_row(tmp_path):
     wiki_images(tmp_path / "wiki_crop")
     write_mat(tmp_path / "wiki_crop", MAT_ROWS)
-    assert len(load_wiki(tmp_path, min_score=1.0)) == 3
-    assert len(load_wiki(tmp_path, min_score=2.0)) == 1
+    assert [len(load_wiki(tmp_path, min_score=score)) for score in (1.0, 2.0)] == [3, 1]
     write_mat(tmp_path / "wiki_crop", MAT_ROWS[:1])
     assert load_wiki(tmp_path).table["image"].tolist() == ["00/good_m.jpg"]
 
@@ -539,72 +502,43 @@ def test_wiki_upper_and_lower_case_are_the_same(tmp_path):
     assert reasons(faces) == {"00/other.jpg": "not listed in wiki.mat"}
 
 
-def test_wiki_cut_picture_is_listed_and_the_rest_goes_on(tmp_path):
-    for k, name in enumerate(NAMES[:2]):
-        put(tmp_path / "wiki_crop" / name, jpeg(k * 90, (90, 90)))
-    put(tmp_path / "wiki_crop" / "02" / "4_1980-03-01_2010.jpg", jpeg(size=(90, 90))[:700])
-    faces = with_splits(load_wiki(tmp_path), progress=False)
-    assert len(faces) == 2 and "broken picture" in reasons(faces)["02/4_1980-03-01_2010.jpg"]
-
-
 # -- FairFace ----------------------------------------------------------------------------------
 
-FAIR_ROWS = [
-    ("val/1.jpg", "50-59", "Male", "East Asian"),
-    ("val/2.jpg", "0-2", "Female", "Latino_Hispanic"),
-    ("val/3.jpg", "more than 70", "Female", "Southeast Asian"),
-    ("val/4.jpg", "3-9", "Male", "White"),
-    ("val/5.jpg", "20-29", "Male", "Middle Eastern"),
-    ("val/6.jpg", "20-29", "Male", "Martian"),
-    ("val/7.jpg", "7", "Male", "White"),
-    ("val/8.jpg", "0-2", "x", "White"),
-    ("val/9.jpg", "0-2", "Male", "White"),  # no such file
+FAIR_ROWS = [  # file, age, gender, race; the study's age and ethnicity, or what is unknown
+    ("train/1.jpg", "30-39", "Female", "Black", 34.5, "Black"),
+    ("train/2.jpg", "30-39", "Male", "Indian", 34.5, "Indian"),
+    ("val/1.jpg", "50-59", "Male", "East Asian", 54.5, "Asian"),
+    ("val/2.jpg", "0-2", "Female", "Latino_Hispanic", 1.0, "Other"),
+    ("val/3.jpg", "more than 70", "Female", "Southeast Asian", 74.5, "Asian"),
+    ("val/4.jpg", "3-9", "Male", "White", 6.0, "White"),
+    ("val/5.jpg", "20-29", "Male", "Middle Eastern", 24.5, "Other"),
+    ("val/6.jpg", "20-29", "Male", "Martian", None, "race 'Martian' is unknown"),
+    ("val/7.jpg", "7", "Male", "White", None, "age '7' is unknown"),
+    ("val/8.jpg", "0-2", "x", "White", None, "gender 'x' is unknown"),
+    ("val/9.jpg", "0-2", "Male", "White", None, "file is missing"),
 ]
-TRAIN_ROWS = [
-    ("train/1.jpg", "30-39", "Female", "Black"),
-    ("train/2.jpg", "30-39", "Male", "Indian"),
-]
-
-
-def write_fairface(folder, rows=FAIR_ROWS, part="val"):
-    for file, *_ in rows:
-        if "9" not in file:
-            put(folder / file)
-    table = pd.DataFrame(rows, columns=["file", "age", "gender", "race"])
-    table.assign(service_test=True).to_csv(folder / f"fairface_label_{part}.csv", index=False)
 
 
 def test_fairface(tmp_path):
-    write_fairface(tmp_path / "FairFace540")
-    write_fairface(tmp_path / "FairFace540", TRAIN_ROWS, "train")
-    table = load_fairface(tmp_path).table.set_index("image")
-    assert len(table) == 7
-    assert table.loc["val/1.jpg", ["age", "gender"]].tolist() == [54.5, "male"]
-    assert table["ethnicity"].to_dict() == {
-        "train/1.jpg": "Black",
-        "train/2.jpg": "Indian",
-        "val/1.jpg": "Asian",
-        "val/2.jpg": "Other",
-        "val/3.jpg": "Asian",
-        "val/4.jpg": "White",
-        "val/5.jpg": "Other",
-    }
-    assert table.loc["val/3.jpg", ["age_group", "race7", "age"]].tolist() == [
-        "more than 70",
-        "Southeast Asian",
-        74.5,
-    ]
-    found = reasons(load_fairface(tmp_path))
-    assert {name: text.split()[0] for name, text in found.items()} == {
-        "val/6.jpg": "race",
-        "val/7.jpg": "age",
-        "val/8.jpg": "gender",
-        "val/9.jpg": "file",
-    }
-    put(tmp_path / "FairFace540" / "val" / "77.jpg")
-    (tmp_path / "FairFace540" / "val" / "1.jpg").rename(tmp_path / "FairFace540/val/1.JPG")
+    folder = tmp_path / "FairFace540"
+    for part in ("train", "val"):
+        rows = [row[:4] for row in FAIR_ROWS if row[0].startswith(part)]
+        for file, *_ in rows:
+            put(folder / file)
+        table = pd.DataFrame(rows, columns=["file", "age", "gender", "race"])
+        table.assign(service_test=True).to_csv(folder / f"fairface_label_{part}.csv", index=False)
+    (folder / "val" / "9.jpg").unlink()
+    faces = load_fairface(tmp_path)
+    table = faces.table.set_index("image")
+    good = [row for row in FAIR_ROWS if row[4]]
+    seen = table[["age_group", "gender", "race7", "age", "ethnicity"]].itertuples(name=None)
+    assert list(seen) == [(row[0], row[1], row[2].lower(), *row[3:]) for row in good]
+    bad = {row[0]: row[5] for row in FAIR_ROWS if row not in good}
+    assert reasons(faces) == bad
+    put(folder / "val" / "77.jpg")
+    (folder / "val" / "1.jpg").rename(folder / "val" / "1.JPG")
     again = load_fairface(tmp_path)  # every picture is counted; upper and lower case are the same
-    assert reasons(again) == found | {"val/77.jpg": "no label"}
+    assert reasons(again) == bad | {"val/77.jpg": "no label"}
     assert again.table["image"].tolist() == list(table.index)
     assert again.read("val/1.jpg").size == (20, 20)
 
@@ -642,17 +576,9 @@ def test_real_utkface_as_a_table(real_data, tmp_path):
     some = files.table.iloc[:: len(files) // 60]
     rows = []
     for name in some["image"]:
-        age, gender, ethnicity, img_name = name.split("_")
+        labels = dict(zip(("age", "gender", "ethnicity", "img_name"), name.split("_"), strict=True))
         grey = np.asarray(files.read(name).convert("L").resize((48, 48)))
-        rows.append(
-            csv_row(
-                age=age,
-                gender=gender,
-                ethnicity=ethnicity,
-                img_name=img_name,
-                pixels=" ".join(map(str, grey.ravel())),
-            )
-        )
+        rows.append(csv_row(**labels, pixels=" ".join(map(str, grey.ravel()))))
     write_csv(tmp_path, rows)
     table = load_utkface_csv(tmp_path).table
     same = ["image", "age", "gender", "ethnicity"]

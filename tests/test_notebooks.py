@@ -13,7 +13,7 @@ import pytest
 from papermill import inspect_notebook
 
 from utils import plan
-from utils.evaluation.baselines import baseline
+from utils.evaluation.metrics import baseline
 from utils.files import read_json
 from utils.paths import ROOT
 from utils.vocabulary import HEADLINE, LOWER_IS_BETTER

@@ -39,7 +39,7 @@ def test_every_eda_figure_names_n_and_the_synthetic_set(faces, tmp_path):
     figures = [function(faces, "synthetic") for function in (*plain, eda.split_composition)]
     figures += [eda.count_plot(faces, task, "synthetic") for task in ("gender", "ethnicity")]
     figures += [
-        eda.photo_year(faces, "synthetic", years=np.full(600, 1990)),
+        eda.photo_year(faces.assign(image="1_1950-01-01_1990.jpg"), "synthetic"),
         eda.pixels(pixels, "synthetic"),
         eda.face_grid(images[:4], list("abcd"), "synthetic", "Four faces"),
     ]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils.evaluation.primary import family, primary
+from utils.evaluation.pairwise import family, primary
 from utils.study import Study
 
 WANTED = {"dataset": "utkface", "protocol": "finetune", "input_size": 128}

@@ -45,12 +45,9 @@ class Page(HTMLParser):
         return [attrs for tag, attrs in self.tags if tag == name]
 
 
-def picture(width=8, height=6, noise=False) -> str:
-    pixels = np.zeros((height, width, 3), np.uint8)
-    if noise:
-        pixels = np.random.default_rng(0).integers(0, 255, pixels.shape, np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+def picture(side: int) -> str:
+    buffer, noise = io.BytesIO(), np.random.default_rng(0).integers(0, 255, (side, side), np.uint8)
+    Image.fromarray(noise).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -77,7 +74,8 @@ BARS = " 10%|█    | 1/10 [00:01<00:09]\r100%|████| 10/10 [00:10<00:00]
 ACTIVE = (
     '<script src="https://x.y/z.js"></script><b onclick="x()" style="background: url(x)">bold</b>'
 )
-FIGURE = {"image/png": picture(), "text/plain": "<Figure>"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+FIGURE = {"image/png": picture(8), "text/plain": "<Figure>"}
 
 
 def toy():
@@ -101,10 +99,7 @@ def toy():
             code("plot()", shown({"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'/>"})),
             code("table", shown({"text/html": TABLE}, caption="All *nets*.")),
             new_markdown_cell("## First part\n\n| a | b |\n|---|---|\n| 1 | 2 |"),
-            code(
-                "bar",
-                shown({"application/vnd.jupyter.widget-view+json": {}, "text/plain": "a bar"}),
-            ),
+            code("bar", shown({WIDGET: {}, "text/plain": "a bar"})),
             code("js", shown({"text/html": ACTIVE})),
             code("find", shown({"text/markdown": "**Found** it."}), tags=["finding"]),
             code("secret", printed("gone"), tags=["remove-cell"]),
@@ -131,17 +126,20 @@ def assert_self_contained(text: str) -> None:
     page = Page(text)
     assert not page.all("script") and not page.all("link") and not page.all("iframe")
     for tag, attrs in page.tags:
-        if tag not in ("a",):
-            for name in ("src", "href", "data", "poster", "srcset", "background"):
-                value = attrs.get(name) or ""
-                assert value.startswith("data:") or not value, f"<{tag} {name}={value[:60]}>"
+        for name in ("src", "href", "data", "poster", "srcset", "background") if tag != "a" else ():
+            value = attrs.get(name) or ""
+            assert value.startswith("data:") or not value, f"<{tag} {name}={value[:60]}>"
         assert "url(" not in attrs.get("style", "")
         assert not [name for name in attrs if name.startswith("on")]
     styles = "".join(re.findall(r"<style.*?</style>", text, re.S))
     assert "@import" not in styles and "url(" not in styles
+    for rule in ("prefers-color-scheme: dark", "@media print", "@media (max-width"):
+        assert rule in styles
+    phone = {"name": "viewport", "content": "width=device-width, initial-scale=1"}
+    assert phone in page.all("meta")
 
 
-def test_loads_nothing_and_is_valid(text):
+def test_loads_nothing_is_valid_and_reads_on_phone_and_paper(text):
     assert_self_contained(text)
     assert_self_contained(render(new_notebook(cells=[]), source="empty.ipynb"))
 
@@ -190,13 +188,6 @@ def test_tables_scroll_align_numbers_and_lose_row_numbers(text, page):
     assert all("border" not in attrs for attrs in page.all("table"))
 
 
-def test_phone_dark_and_paper_are_provided_for(text, page):
-    phone = {"name": "viewport", "content": "width=device-width, initial-scale=1"}
-    assert phone in page.all("meta")
-    for rule in ("prefers-color-scheme: dark", "@media print", "@media (max-width"):
-        assert rule in text
-
-
 def test_long_prints_are_folded_and_errors_lose_their_colours():
     long = "\n".join(f"line {number}" for number in range(50))
     error = new_output("error", ename="E", evalue="v", traceback=["\x1b[31mE: bad <x>\x1b[0m"])
@@ -206,7 +197,7 @@ def test_long_prints_are_folded_and_errors_lose_their_colours():
 
 
 def test_a_large_picture_becomes_smaller_and_a_large_page_is_refused(tmp_path, monkeypatch):
-    large = picture(500, 500, noise=True)
+    large = picture(500)
     text = render(new_notebook(cells=[code("x", shown({"image/png": large}))]))
     assert "data:image/webp" in text and len(text) < len(large)
     nbformat.write(toy(), tmp_path / "toy.ipynb")

@@ -8,15 +8,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from PIL import Image
 
 from utils import plan
+from utils.files import write_json
 from utils.paths import ROOT
 from utils.report import study
+from utils.report.publish import MOST_BYTES, write_mean_maps
+from utils.report.show import not_run
+from utils.study import Study
 
 # ---------------------------------------------------------------- what is chosen, what is left out
 
@@ -44,21 +50,21 @@ def test_steps_without_data_are_left_out(monkeypatch):
     ("config", "message"),
     [
         ({"backbones": "resnet"}, "backbone 'resnet' is unknown; expected one of .*resnet50"),
-        ({"backbones": "vgg19"}, "backbone 'vgg19' is unknown; expected one of .*mobilenetv2"),
+        (
+            {"backbones": "vgg19"},
+            "'vgg19' is unknown in profile smoke; expected one of mob.*, alex",
+        ),
         ({"seeds": "one"}, "--seeds: expected whole numbers such as 1,2, saw 'one'"),
+        ({"eda": "mnist"}, "data set 'mnist' is unknown; expected one of .*utkface"),
         ({"only": "hats"}, "ablation 'hats' is unknown; expected one of .*trainings"),
     ],
 )
 def test_unknown_names_are_refused_before_anything_starts(config, message):
+    profile = plan.load_profile("smoke")
+    profile = profile.model_copy(update={"eda": [config.pop("eda", "synthetic")]})
     with pytest.raises(ValueError, match=message) as caught:
-        study.planned(plan.load_profile("smoke"), config)
+        study.planned(profile, config)
     assert "\n" not in str(caught.value)
-
-
-def test_an_unknown_data_set_of_a_profile_is_refused():
-    profile = plan.load_profile("smoke").model_copy(update={"eda": ["mnist"]})
-    with pytest.raises(ValueError, match="data set 'mnist' is unknown; expected one of .*utkface"):
-        study.planned(profile, {})
 
 
 def test_ablations_are_chosen_by_name_and_minutes_and_published_ones_stay(monkeypatch, tmp_path):
@@ -70,8 +76,43 @@ def test_ablations_are_chosen_by_name_and_minutes_and_published_ones_stay(monkey
     assert set(left_out.values()) == {"published in reports/study"} and len(left_out) == 4
     assert not study.planned(profile, {"only": "image_mode", "most_minutes": "6"})[0]
     monkeypatch.setattr(study, "PUBLISHED", tmp_path)
-    assert len(study.planned(profile, {})[0]) == 54
-    assert len(study.planned(profile, {"only": "trainings"})[0]) == 14
+    assert study.planned(profile, {})[0] == plan.steps(profile)
+    trainings = plan.steps(profile.model_copy(update={"ablations": []}))
+    assert study.planned(profile, {"only": "trainings"})[0] == trainings != []
+
+
+def test_a_page_without_its_run_is_no_finished_training(tmp_path, work_dir, monkeypatch):
+    # After FACES_WORK_DIR had changed, pages counted as trainings, and the gallery found no run.
+    def nothing_to_do(*arguments, **settings):
+        return SimpleNamespace(returncode=0, stdout="")
+
+    monkeypatch.setattr(study, "_snakemake", nothing_to_do)
+    profile, folder = plan.load_profile("smoke"), tmp_path / "smoke"
+    steps = plan.steps(profile)
+    folder.mkdir()
+    for step in steps:
+        for ending in ("html", "ipynb"):
+            (folder / f"{step.name}.{ending}").touch()
+    config, rest = {"force": False}, {step.name for step in steps[1:]}
+    assert study._pending(steps, config, folder) == rest
+    assert study._run(profile, steps, config, folder) == 0
+    kept = {step.name for step in steps if not step.config}
+    assert {path.stem for path in folder.iterdir()} == kept
+    monkeypatch.setattr(study, "finished", lambda config: folder)
+    assert not study._pending(steps, config, folder)
+
+
+def test_what_a_study_lacks_is_listed_with_its_reason(tmp_path):
+    steps = [step for step in plan.steps(plan.load_profile("smoke")) if step.config]
+    write_json(tmp_path / "study/not_run.json", {"alexnet": "no time"})
+    write_json(tmp_path / f"logs/{steps[0].name}.failed.ipynb", {})
+    (tmp_path / f"logs/{steps[0].name}.log").write_text("one\nValueError: two\n")
+    table = not_run(Study(configs={"a": steps[1].config.model_dump()}), tmp_path / "study", "smoke")
+    reasons = table.set_index("run")["reason"]
+    assert set(reasons.index) == {step.config.run for step in steps} - {steps[1].config.run}
+    assert reasons[steps[0].config.run] == "ValueError: two"
+    assert reasons.filter(like="alexnet").tolist() == ["no time"]
+    assert reasons.filter(like="scratch").iloc[0].startswith("no finished run was found")
 
 
 # ---------------------------------------------------------------- the run matrix, on toy notebooks
@@ -97,11 +138,8 @@ print("trained", folder.name)
 """
 BROKEN = 'if backbone == "alexnet": raise ValueError("alexnet is broken on purpose")'
 SLOW = "import time; runs_dir().mkdir(parents=True, exist_ok=True); time.sleep(600)"
-_OWN = {
-    "02": '{"model": backbone}',
-    "03": '{"protocol": "scratch"}',
-    "04": '{"protocol": "regress"}',
-}
+_OWN = dict(zip(("03", "04"), ('{"protocol": "scratch"}', '{"protocol": "regress"}'), strict=True))
+_OWN["02"] = '{"model": backbone}'
 
 
 def _toy(step: plan.Step, guard: str):
@@ -170,22 +208,15 @@ def test_a_study_runs_and_says_where_the_report_is(finished):
     assert not list((folder / "reports/smoke/logs").glob("*.failed.ipynb"))
 
 
-def test_a_second_run_does_nothing(finished):
+def test_a_second_run_does_nothing_and_a_dry_run_lists_what_is_to_do(finished):
     folder, environment, _ = finished
     again = _study(folder, environment, "mobilenetv2")
     assert again.returncode == 0
     assert "7 steps, 7 already done" in again.stdout and "step 1 of" not in again.stdout
-
-
-def test_dry_run_lists_what_is_to_do(finished):
-    folder, environment, _ = finished
     listed = _study(folder, environment, "mobilenetv2,alexnet", "--dry-run")
     assert listed.returncode == 0
-    lines = listed.stdout.splitlines()
-    states = {
-        one: [line.split()[1] for line in lines if one in line] for one in ("V2, f", "xNet, f")
-    }
-    assert states == {"V2, f": ["done"], "xNet, f": ["to"]}
+    assert re.search(r"done +02_finetune_backbone  \(MobileNetV2, full", listed.stdout)
+    assert re.search(r"to do +02_finetune_backbone  \(AlexNet, full", listed.stdout)
     assert not list((folder / "reports/smoke").glob("*alexnet*"))
 
 
@@ -194,11 +225,8 @@ def test_one_failure_does_not_stop_the_others(tmp_path):
     ended = _study(tmp_path, environment, "alexnet,mobilenetv2")
     assert ended.returncode == 1
     summary = ended.stdout[ended.stdout.index("\n\n") :]
-    log = re.search(
-        r"FAILED 02_synthetic-alexnet-finetune.*ValueError: alexnet is broken on purpose\n"
-        r"  log: (\S+)",
-        summary,
-    )[1]
+    told = r"FAILED 02_synthetic-alexnet-finetune.*ValueError: alexnet is broken on purpose\n"
+    log = re.search(told + r"  log: (\S+)", summary)[1]
     assert "alexnet is broken on purpose" in (tmp_path / log).read_text()
     assert (tmp_path / "reports/smoke/06_comparison_report.html").exists()
     assert "mobilenetv2" in (tmp_path / "reports/smoke/study/results.csv").read_text()
@@ -234,7 +262,17 @@ def test_one_signal_ends_all_and_a_second_command_says_who_is_at_work(tmp_path):
     assert not alive, alive
 
 
-# ---------------------------------------------------------------- run_all.sh
+# ---------------------------------------------------------------- run_all.sh and publishing
+
+
+def test_the_picture_of_the_mean_maps_is_small_and_only_where_there_are_maps(tmp_path):
+    assert write_mean_maps(tmp_path) is None and not (tmp_path / "figures").exists()
+    for name in ("explanations.csv", "explanations"):
+        (tmp_path / name).symlink_to(ROOT / "reports/study" / name)
+    path = write_mean_maps(tmp_path)
+    with Image.open(path) as picture:
+        assert picture.format == "PNG" and picture.mode == "P" and picture.width > 700
+    assert path.stat().st_size <= MOST_BYTES == 150_000
 
 
 def _run_all(*arguments: str):
@@ -245,16 +283,11 @@ def _run_all(*arguments: str):
     )
 
 
-def test_help_names_every_verb_and_option():
-    shown = _run_all("--help")
-    options = ("--backbones", "--seeds", "--only", "--most-minutes", "--dry-run", "--force")
+def test_help_names_every_verb_and_option_and_an_unknown_verb_is_an_error():
+    shown, ended = _run_all("--help"), _run_all("smok")
+    options = "--backbones --seeds --only --most-minutes --dry-run --force test demo bench lint"
     assert shown.returncode == 0
-    for word in (*plan.names(), "test", "demo", "bench", "lint", *options):
-        assert word in shown.stdout
-
-
-def test_unknown_verb_is_an_error():
-    ended = _run_all("smok")
+    assert not [word for word in (*plan.names(), *options.split()) if word not in shown.stdout]
     assert ended.returncode == 2 and "unknown command or profile 'smok'" in ended.stderr
 
 

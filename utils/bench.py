@@ -29,7 +29,7 @@ from tf_keras_vis.gradcam import Gradcam
 
 from utils import datasets, models
 from utils.backbones import networks
-from utils.datasets.store import load_images
+from utils.datasets.store import load_stored
 from utils.explain import cams, maps
 from utils.explain.target import explain_target
 from utils.files import read_json, write_aside, write_json
@@ -63,8 +63,8 @@ class Bench:
         """Labels and pixels of some faces, the same on every call."""
         found = datasets.load(self.dataset)
         chosen = np.isin(np.arange(len(found)), np.linspace(0, len(found) - 1, n, dtype=int))
-        found, images = load_images(found.subset(chosen), size, progress=False)
-        return found.table, images
+        stored = load_stored(found.subset(chosen), size, progress=False)
+        return stored.faces.table, stored.images
 
 
 @dataclass

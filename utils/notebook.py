@@ -12,9 +12,9 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from utils.datasets.table import FaceSet
-from utils.evaluation.baselines import baseline
 from utils.evaluation.bootstrap import intervals
 from utils.evaluation.columns import known, part, predicted, probabilities, truth
+from utils.evaluation.metrics import baseline
 from utils.files import DataError
 from utils.vocabulary import CLASSES, HEADLINE, METRIC_LABELS, TASK_LABELS, written
 

@@ -66,62 +66,8 @@ def _one_line(error: pydantic.ValidationError, kind: type) -> str:
 
 
 class RunConfig(Checked):
-    """Parameters of one training run.
+    """Parameters of one training run; a wrong one is a ValueError of one line.
 
-    Attributes
-    ----------
-    dataset : str
-        Name of a loader.
-    model : str
-        A backbone; `scratch` and `regress` set their own network.
-    protocol : {"linear_probe", "partial", "finetune", "scratch", "regress"}
-        What is trained: heads on a frozen backbone, its last layers too, everything, or one of
-        the second study's networks.
-    tasks : list of str
-        One head each; fixed for `scratch` and `regress`.
-    input_size, epochs : int
-        Pixels a side; passes over the training faces (0 only with `start_from`).
-    batch_size : int
-        0: 64 on a GPU, 32 on a CPU.
-    learning_rate : float
-        Peak rate; 0: that of protocol and backbone.
-    seed : int
-        Of weights, order and dropout. The split has a seed of its own.
-    split, split_seed : {"group", "random"}, int
-        ``random`` lets near-duplicates cross it, to measure leakage.
-    limit : int
-        Number of faces, 0 for all.
-    weights : {"imagenet", "shipped", "none"}
-        Start of the backbone; ``shipped``: the network in ``data/models``, trained on faces.
-    precision : {"auto", "float32", "mixed_bfloat16"}
-    augment : bool
-        Random flip, shift, zoom, rotation and light.
-    cache_features : bool
-        In `linear_probe` and `partial`: compute the frozen part once, for each face and its
-        mirror image. Fast, but of the augmentation only the flip is left.
-    phases : list of dict
-        Step decay (`utils.training.schedules.StepDecay`) instead of warm-up and cosine.
-    dataset_options : dict
-        Passed to the loader.
-    age_loss : {"distribution", "class", "ordinal", "regression"}
-    image_mode : {"colour", "grey", "colour48", "grey48"}
-        What is left of each picture: without its colour, or shrunk to 48 pixels first.
-    flip_tta : bool
-        Average each prediction over picture and mirror image (test-time augmentation).
-    head_width : int
-        Outputs of each softmax at least, as a 1000-way ImageNet head has; 0: one a class.
-    start_from : str
-        Run folder whose network, also of another input size, the training goes on from.
-    profile, study : str
-        Who asked for the run; ``ablation``: left out of the main comparison.
-
-    Raises
-    ------
-    ValueError
-        One line: the parameter, what was seen and what was expected.
-
-    Examples
-    --------
     >>> RunConfig(protocol="head").protocol  # names of earlier versions still work
     'linear_probe'
     >>> RunConfig(epochs="ten")
@@ -129,33 +75,39 @@ class RunConfig(Checked):
     ValueError: epochs='ten': Input should be a valid integer
     """
 
-    dataset: str = "synthetic"
-    model: str = "mobilenetv2"
+    dataset: str = "synthetic"  # name of a loader
+    model: str = "mobilenetv2"  # a backbone; `scratch` and `regress` set their own network
+    # What is trained: heads on a frozen backbone, its last layers too, everything, or one of the
+    # second study's networks.
     protocol: Literal["linear_probe", "partial", "finetune", "scratch", "regress"] = "finetune"
     tasks: list[Literal["age", "age_bin", "gender", "ethnicity"]] = pydantic.Field(
         list(TASKS), min_length=1
-    )
-    input_size: int = pydantic.Field(96, ge=32)
-    epochs: int = pydantic.Field(10, ge=0)
-    batch_size: int = pydantic.Field(0, ge=0)
-    learning_rate: float = pydantic.Field(0.0, ge=0)
-    seed: int = 129
-    split: Literal["group", "random"] = "group"
+    )  # one head each; fixed for `scratch` and `regress`
+    input_size: int = pydantic.Field(96, ge=32)  # pixels a side
+    epochs: int = pydantic.Field(10, ge=0)  # over the training faces; 0 only with `start_from`
+    batch_size: int = pydantic.Field(0, ge=0)  # 0: 64 on a GPU, 32 on a CPU
+    learning_rate: float = pydantic.Field(0.0, ge=0)  # peak; 0: that of protocol and backbone
+    seed: int = 129  # of weights, order and dropout; the split has a seed of its own
+    split: Literal["group", "random"] = "group"  # random: near-duplicates cross, to measure leakage
     split_seed: int = 129
-    limit: int = pydantic.Field(0, ge=0)
+    limit: int = pydantic.Field(0, ge=0)  # about so many faces; 0: all
+    # Start of the backbone; shipped: the network in ``data/models``, trained on faces.
     weights: Literal["imagenet", "shipped", "none"] = "imagenet"
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
-    augment: bool = True
+    augment: bool = True  # random flip, shift, zoom, rotation and light
+    # In `linear_probe` and `partial`: compute the frozen part once, for each face and its mirror
+    # image. Fast, but of the augmentation only the flip is left.
     cache_features: bool = True
-    phases: list[dict] = []
-    dataset_options: dict = {}
+    phases: list[dict] = []  # step decay (`utils.training.schedules.step_decay`), not the cosine
+    dataset_options: dict = {}  # for the loader
     age_loss: Literal["distribution", "class", "ordinal", "regression"] = "distribution"
+    # What is left of each picture: without its colour, or shrunk to 48 pixels first.
     image_mode: Literal["colour", "grey", "colour48", "grey48"] = "colour"
-    flip_tta: bool = True
-    head_width: int = pydantic.Field(0, ge=0)
-    start_from: str = ""
-    profile: str = ""
-    study: Literal["", "ablation"] = ""
+    flip_tta: bool = True  # average each prediction over picture and mirror image
+    head_width: int = pydantic.Field(0, ge=0)  # outputs a softmax at least; 0: one a class
+    start_from: str = ""  # run folder whose network, of any input size, the training goes on from
+    profile: str = ""  # who asked for the run
+    study: Literal["", "ablation"] = ""  # ablation: left out of the main comparison
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """Writes the published splits, ``data/splits``: no training face copies a val or test face.
 
 Once a face is in test or val it stays there. Training faces that show the photograph of one of
-them leave training: their side is ``excluded``. Run ``python data/splits/make.py utkface``.
+them leave training: their side is ``excluded``. Run ``python -m data.splits.make utkface``.
 """
 
 import argparse

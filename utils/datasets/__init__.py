@@ -15,11 +15,12 @@ import pandas as pd
 
 from utils.datasets.near_duplicates import assign_groups
 from utils.datasets.pictures import open_rgb
-from utils.datasets.splits import assign_splits, check_no_leak, check_sizes, published_sides
+from utils.datasets.splits import PUBLISHED_SEED, assign_splits, check_no_leak, check_sizes
 from utils.datasets.store import load_stored
 from utils.datasets.table import FaceSet, new_table
 from utils.files import DataError
 from utils.paths import data_dir
+from utils.study import published_split
 
 # A loader is a function (root, **options) -> FaceSet, or "module:function", imported on use so that
 # a study without WIKI needs no reader of MATLAB's files.
@@ -106,7 +107,8 @@ def with_splits(
     found = faces if faces.grouped else assign_groups(faces, progress=progress)
     faces = limited(found, limit)
     table = faces.table.copy()
-    table["split"] = assign_splits(table, seed, split, published_sides(faces.name, seed))
+    published = published_split(faces.name) if seed == PUBLISHED_SEED else None
+    table["split"] = assign_splits(table, seed, split, published)
     if split == "group":
         check_no_leak(table)
     return replace(faces, table=table)

@@ -21,11 +21,8 @@ from utils.paths import cache_dir
 ARCHIVES = (".tar.gz", ".zip", ".tar", ".tgz")
 _HIDDEN = (".", "__MACOSX")  # as .ipynb_checkpoints, or what macOS leaves in archives
 _SPARE = 200_000_000  # bytes that stay free on the disk
-# RuntimeError is what zipfile raises for a password or an unknown compression.
-_DAMAGED = (
-    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError),
-    *(RuntimeError, NotImplementedError),
-)
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
+_DAMAGED += (RuntimeError,)  # of zipfile: a password, or an unknown compression
 # Folders that are a part of the data, not a wrapper.
 _PART = re.compile(r"\d+|train|val|test|(crop_)?part_?\d+", re.IGNORECASE)
 
@@ -55,7 +52,7 @@ def find_source(root: Path | str, names: Sequence[str], what: str) -> Path:
             f"{what} is not there: looked for {', '.join(names)} (also as .zip, .tar, .tar.gz) in "
             f"{root}{there}; put it there or set FACES_DATA_DIR; data/README.md says how to get it"
         )
-    if found.is_file() and _is_archive(found):
+    if found.is_file() and found.name.lower().endswith(ARCHIVES):
         found = unpack(found)
     return _open_wrappers(found, names) if found.is_dir() else found
 
@@ -198,15 +195,12 @@ def _safe_name(name: str, archive: Path) -> PurePosixPath:
     return path
 
 
-def _is_archive(path: Path) -> bool:
-    return path.name.lower().endswith(ARCHIVES)
-
-
 def _candidate(root: Path, names: Sequence[str]) -> Path | None:
     """The first of `names` in `root`; else `root` itself if it is the data set."""
     known = {name.lower() for name in names}
     if root.is_file():
-        return root if root.name.lower() in known or _is_archive(root) else None
+        name = root.name.lower()
+        return root if name in known or name.endswith(ARCHIVES) else None
     if not root.is_dir():
         return None
     there = {path.name.lower(): path for path in sorted(root.iterdir())}

@@ -40,10 +40,8 @@ def load_fairface(root: Path) -> FaceSet:
     20-29 straddles two of the study's age bins. Seven races become five (`RACES`); the original
     labels are in ``age_group`` and ``race7``. Pictures without a label are in ``exclusions``.
 
-    References
-    ----------
-    Karkkainen, Joo: FairFace: Face Attribute Dataset for Balanced Race, Gender, and Age for Bias
-    Measurement and Mitigation, WACV 2021.
+    Source: Karkkainen, Joo: FairFace: Face Attribute Dataset for Balanced Race, Gender, and Age
+    for Bias Measurement and Mitigation, WACV 2021.
     """
     folder = find_source(root, NAMES, "FairFace")
     labels = beside([folder, Path(root), folder.parent], LABELS)

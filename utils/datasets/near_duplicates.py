@@ -6,9 +6,7 @@ and the same pixels once one picture is mirrored, shifted, scaled or turned
 """
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import imagehash
 import numpy as np
@@ -18,9 +16,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from utils.datasets.copies import SIDE, candidates, flat, similarity, threshold
-from utils.datasets.progress import progress_bar
-from utils.datasets.table import FaceSet
-from utils.files import DataError, locked, write_aside
+from utils.datasets.progress import in_threads
+from utils.datasets.table import FaceSet, cached_table
+from utils.files import DataError
 from utils.paths import cache_dir
 
 HASH_SIDE = 16  # 16 x 16 comparisons: a 256-bit difference hash
@@ -40,39 +38,19 @@ def _fingerprint(faces: FaceSet, image: str) -> tuple[str, bytes | None, bytes |
     return digest, np.packbits(bits.ravel()).tobytes(), grey.tobytes(), None
 
 
-def _cache(faces: FaceSet, kind: str, *more) -> Path:
-    """File of a cache; its name follows from names and stamps: an overwritten picture is new."""
-    digest = hashlib.sha256("\n".join([RULE, str(faces.root), *map(str, more)]).encode())
-    for image in faces.table["image"]:
-        digest.update(f"\n{image}\t{faces.stamp(image)}".encode())
-    return cache_dir() / f"{kind}-{faces.name}-{digest.hexdigest()[:16]}.parquet"
-
-
-def _kept(path: Path, make) -> pd.DataFrame:
-    """The table at `path`; made and written there if it is not yet."""
-    with locked(path):
-        if not path.is_file():
-            table = make()
-            with write_aside(path) as aside:
-                table.to_parquet(aside)
-    return pd.read_parquet(path)
-
-
 def fingerprints(faces: FaceSet, progress: bool = True) -> pd.DataFrame:
     """What tells one picture from another, kept in the cache; one row a picture.
 
     ``image``, ``digest`` (SHA-256 of the file), ``hash`` (32 bytes, or None), ``grey`` (49 x 49
     bytes, or None) and ``error`` (why a picture cannot be read, or None).
     """
-    return _kept(_cache(faces, "fingerprints"), lambda: _read_all(faces, progress))
+    path = cache_dir() / f"fingerprints-{faces.name}-{faces.key(RULE)}.parquet"
+    return cached_table(path, lambda: _read_all(faces, progress))
 
 
 def _read_all(faces: FaceSet, progress: bool) -> pd.DataFrame:
     names = faces.table["image"].tolist()
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        found = pool.map(lambda name: _fingerprint(faces, name), names)
-        title = f"hash {faces.name}"
-        rows = list(progress_bar(found, total=len(names), desc=title, unit="face", show=progress))
+    rows = in_threads(lambda name: _fingerprint(faces, name), names, f"hash {faces.name}", progress)
     table = pd.DataFrame(rows, columns=["digest", "hash", "grey", "error"], dtype=object)
     return table.assign(image=names)[["image", "digest", "hash", "grey", "error"]]
 
@@ -109,8 +87,8 @@ def duplicate_pairs(faces: FaceSet, progress: bool = True) -> pd.DataFrame:
     that holds) and ``correlation`` of the pixels. Pictures that show next to nothing are joined
     only if their files are identical.
     """
-    path = _cache(faces, "duplicates", DISTANCE)
-    return _kept(path, lambda: _find_pairs(fingerprints(faces, progress), progress))
+    path = cache_dir() / f"duplicates-{faces.name}-{faces.key(RULE, DISTANCE)}.parquet"
+    return cached_table(path, lambda: _find_pairs(fingerprints(faces, progress), progress))
 
 
 def _find_pairs(prints: pd.DataFrame, progress: bool) -> pd.DataFrame:
@@ -127,12 +105,11 @@ def _find_pairs(prints: pd.DataFrame, progress: bool) -> pd.DataFrame:
         pd.DataFrame(rows.reshape(-1, 2), columns=["a", "b"]).assign(evidence=kind)
         for kind, rows in found.items()
     ).drop_duplicates(["a", "b"], ignore_index=True)
-    pairs["correlation"] = similarity(grey, pairs[["a", "b"]].to_numpy(int))
-    names = prints["image"].to_numpy()
-    a, b = (names[pairs.pop(side).to_numpy(int)] for side in ("a", "b"))
-    pairs.insert(0, "image_a", a)
-    pairs.insert(1, "image_b", b)
-    return pairs.sort_values(["image_a", "image_b"], ignore_index=True)
+    rows = pairs[["a", "b"]].to_numpy(int)
+    first, second = prints["image"].to_numpy()[rows.T]
+    table = pd.DataFrame({"image_a": first, "image_b": second, "evidence": pairs["evidence"]})
+    table["correlation"] = similarity(grey, rows)
+    return table.sort_values(["image_a", "image_b"], ignore_index=True)
 
 
 def _same(values: pd.Series) -> np.ndarray:

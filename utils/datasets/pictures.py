@@ -92,21 +92,14 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values).clip(0, 255).astype(np.uint8))
 
 
-def check_mode(image_mode: str) -> None:
-    """Raise a ValueError for an unknown image mode."""
-    if image_mode not in IMAGE_MODES:
-        raise ValueError(f"image mode {image_mode!r} is unknown; expected one of {IMAGE_MODES}")
-
-
 def in_mode(picture: Image.Image, image_mode: str) -> Image.Image:
     """Take colour (``grey``: three equal channels) or detail (``48``: 48 x 48 pixels) from an RGB.
 
-    Examples
-    --------
     >>> in_mode(Image.new("RGB", (200, 200), "red"), "grey48").getpixel((0, 0))
     (76, 76, 76)
     """
-    check_mode(image_mode)
+    if image_mode not in IMAGE_MODES:
+        raise ValueError(f"image mode {image_mode!r} is unknown; expected one of {IMAGE_MODES}")
     if image_mode.startswith("grey"):
         picture = picture.convert("L").convert("RGB")
     return picture.resize((48, 48), Image.Resampling.BILINEAR) if "48" in image_mode else picture

@@ -6,17 +6,11 @@ import numpy as np
 import pandas as pd
 
 from utils.files import DataError
-from utils.study import published_split
 from utils.vocabulary import age_bin
 
-PUBLISHED_SEED = 129  # the split of this seed is published in data/splits
+PUBLISHED_SEED = 129  # for which the published split of a data set, in data/splits, answers
 TEST_SHARE = 0.2  # of all faces
 VAL_SHARE = 0.1  # of the rest
-
-
-def published_sides(dataset: str, seed: int) -> pd.DataFrame | None:
-    """The published split (`utils.study.published_split`), which answers for seed 129 alone."""
-    return published_split(dataset) if seed == PUBLISHED_SEED else None
 
 
 def _strata(table: pd.DataFrame) -> pd.Series:

@@ -2,26 +2,24 @@
 
 import hashlib
 import shutil
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from utils.datasets.archives import check_room
-from utils.datasets.pictures import check_mode, in_mode
-from utils.datasets.progress import progress_bar
+from utils.datasets.pictures import in_mode
+from utils.datasets.progress import in_threads
 from utils.datasets.table import FaceSet
-from utils.files import DataError, locked, read_json, write_aside, write_json
+from utils.files import DataError, locked, write_aside
 from utils.paths import cache_dir
 
 DECODER = "pillow-bilinear-2"  # change when the pixels would change: old caches are left alone
 
 
-@dataclass
-class Stored:
+class Stored(NamedTuple):
     """Faces whose pictures can be read, the others in ``exclusions``, and these pictures.
 
     `images` are RGB, uint8 [n, size, size, 3], memory-mapped read-only, row by row as in
@@ -31,14 +29,6 @@ class Stored:
     faces: FaceSet
     images: np.ndarray
     digests: pd.DataFrame
-
-
-def _key(faces: FaceSet, size: int, image_mode: str) -> str:
-    """Of names, and of size and time of the files: a picture overwritten is another one."""
-    digest = hashlib.sha256(f"{DECODER}\n{size}\n{image_mode}\n{faces.root}".encode())
-    for image in faces.table["image"]:
-        digest.update(f"\n{image}\t{faces.stamp(image)}".encode())
-    return digest.hexdigest()[:16]
 
 
 def _decode(faces: FaceSet, image: str, image_mode: str, out: np.ndarray) -> tuple[str, str, str]:
@@ -55,18 +45,16 @@ def _decode(faces: FaceSet, image: str, image_mode: str, out: np.ndarray) -> tup
     return pixels, file, ""
 
 
-def _build(faces: FaceSet, size: int, image_mode: str, folder: Path, workers: int, show: bool):
+def _build(faces: FaceSet, size: int, image_mode: str, folder: Path, show: bool) -> None:
     names = faces.table["image"].tolist()
     check_room(folder.parent, len(names) * size * size * 3, "the image cache")
     with write_aside(folder) as aside:
         aside.mkdir()
         images = _array(aside / "images.npy", len(names), size)
-        with ThreadPoolExecutor(max_workers=workers) as pool:
-            found = pool.map(
-                lambda k: _decode(faces, names[k], image_mode, images[k]), range(len(names))
-            )
-            title = f"decode {faces.name} {size} px"
-            rows = list(progress_bar(found, total=len(names), desc=title, unit="face", show=show))
+        rows = in_threads(
+            lambda row: _decode(faces, names[row], image_mode, images[row]),
+            *(range(len(names)), f"decode {faces.name} {size} px", show),
+        )
         content = pd.DataFrame(rows, columns=["pixels", "file", "reason"])
         content.insert(0, "image", names)
         whole = np.flatnonzero(content["reason"] == "")
@@ -77,7 +65,6 @@ def _build(faces: FaceSet, size: int, image_mode: str, folder: Path, workers: in
             (aside / "whole.npy").replace(aside / "images.npy")
         images.flush()
         content.to_csv(aside / "content.csv", index=False)
-        write_json(aside / "cache.json", {"shape": images.shape, "decoder": DECODER})
 
 
 def _array(path: Path, n: int, size: int) -> np.memmap:
@@ -85,41 +72,32 @@ def _array(path: Path, n: int, size: int) -> np.memmap:
     return np.lib.format.open_memmap(path, "w+", np.uint8, (max(n, 1), size, size, 3))
 
 
-def _is_whole(folder: Path) -> bool:
+def _read(folder: Path) -> tuple[np.ndarray, pd.DataFrame] | None:
+    """Pictures and content of a cache; None if it is not there, or broken."""
     try:
-        shape = np.load(folder / "images.npy", mmap_mode="r").shape
-        return list(shape) == read_json(folder / "cache.json")["shape"]
-    except (OSError, ValueError, KeyError):
-        return False
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        return images, pd.read_csv(folder / "content.csv", dtype=str, keep_default_na=False)
+    except (OSError, ValueError):  # as of an array that is cut short
+        return None
 
 
 def load_stored(
-    faces: FaceSet, size: int, workers: int = 4, progress: bool = True, image_mode: str = "colour"
+    faces: FaceSet, size: int, progress: bool = True, image_mode: str = "colour"
 ) -> Stored:
-    """Pictures of `size` x `size` pixels, from the cache or decoded now by `workers` threads.
+    """Pictures of `size` x `size` pixels, from the cache or decoded now.
 
     A DataError tells of a disk that is too small, and of faces of which none can be read. For
     `image_mode` see `utils.datasets.pictures.in_mode`.
     """
     if not 16 <= size <= 1024:
         raise ValueError(f"image size {size} px is not usable; expected 16 to 1024")
-    check_mode(image_mode)
-    folder = cache_dir() / f"images-{faces.name}-{size}-{_key(faces, size, image_mode)}"
+    folder = cache_dir() / f"images-{faces.name}-{size}-{faces.key(DECODER, size, image_mode)}"
     with locked(folder):
-        if not _is_whole(folder):
+        if _read(folder) is None:
             shutil.rmtree(folder, ignore_errors=True)
-            _build(faces, size, image_mode, folder, workers, progress)
-    content = pd.read_csv(folder / "content.csv", dtype=str, keep_default_na=False)
-    bad = content[content["reason"] != ""]
-    if len(bad):
-        faces = faces.exclude(
-            dict(zip(bad["image"], bad["reason"], strict=True)), "readable pictures"
-        )
-    digests = content.loc[content["reason"] == "", ["pixels", "file"]].reset_index(drop=True)
-    return Stored(faces, np.load(folder / "images.npy", mmap_mode="r"), digests)
-
-
-def load_images(faces: FaceSet, size: int, **options) -> tuple[FaceSet, np.ndarray]:
-    """Faces whose pictures can be read, and these pictures; options as for `load_stored`."""
-    stored = load_stored(faces, size, **options)
-    return stored.faces, stored.images
+            _build(faces, size, image_mode, folder, progress)
+        images, content = _read(folder)
+    readable, reasons = content["reason"] == "", content.set_index("image")["reason"]
+    if not readable.all():
+        faces = faces.exclude(reasons[reasons != ""].to_dict(), "readable pictures")
+    return Stored(faces, images, content.loc[readable, ["pixels", "file"]].reset_index(drop=True))

@@ -46,8 +46,7 @@ def _parse(image_id: str) -> tuple[int, int, int]:
             f"{image_id!r} names no synthetic face; expected 'synthetic/<seed>/<six digits>.png', "
             "such as 'synthetic/129/000123.png'"
         )
-    seed, number, copy = match.groups()
-    return int(seed), int(number), int(copy or 0)
+    return tuple(int(part or 0) for part in match.groups())
 
 
 @lru_cache(maxsize=256)

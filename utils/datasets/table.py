@@ -11,7 +11,7 @@ import pandera.pandas as pa
 from PIL import Image
 
 from utils.datasets.pictures import open_rgb
-from utils.files import DataError
+from utils.files import DataError, locked, write_aside
 from utils.vocabulary import ETHNICITIES, FACE_COLUMNS, GENDERS, SPLITS
 
 _SCHEMA = pa.DataFrameSchema(
@@ -46,6 +46,18 @@ def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
         raise DataError(f"{path} cannot be read ({str(error)[:80]}); get it again") from None
     need_columns(table.columns, columns, path)
     return table[columns]
+
+
+def cached_table(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table in the parquet file `path`, made and written there if it is not, or is broken."""
+    with locked(path):
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError):  # pyarrow's errors are one of these
+            table = make()
+        with write_aside(path) as aside:
+            table.to_parquet(aside)
+    return table
 
 
 def check(table: pd.DataFrame) -> pd.DataFrame:
@@ -110,11 +122,11 @@ class FaceSet:
         """File of an image, or None if it has none."""
         if self.paths is not None:
             return self.paths.get(image)
-        path = None if self.root is None else Path(self.root) / image
-        return path if path is not None and path.is_file() else None
+        path = Path(self.root or "", image)
+        return path if self.root is not None and path.is_file() else None
 
     def stamp(self, image: str) -> str:
-        """What changes when the picture of an identifier changes; part of each cache's key.
+        """What changes when the picture of an identifier changes.
 
         Size and time of its file; without a file `version`, or a digest of its content.
         """
@@ -126,6 +138,13 @@ class FaceSet:
             return self.version or hashlib.sha256(self.read(image).tobytes()).hexdigest()
         except (OSError, DataError) as error:
             return str(error)
+
+    def key(self, *of) -> str:
+        """Name of a cache of all pictures: changes with `of`, the names and each `stamp`."""
+        digest = hashlib.sha256("\n".join(map(str, [*of, self.root])).encode())
+        for image in self.table["image"]:
+            digest.update(f"\n{image}\t{self.stamp(image)}".encode())
+        return digest.hexdigest()[:16]
 
     def source_bytes(self, image: str) -> bytes:
         """Bytes of an image's file, to find identical ones; without a file, name and `stamp`."""

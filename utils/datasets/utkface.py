@@ -38,9 +38,8 @@ def load_utkface(root: Path) -> FaceSet:
     Images are identified by their file name; where parts share a name, the later ones by their
     path. Malformed names are in ``exclusions``.
 
-    References
-    ----------
-    Zhang, Song, Qi: Age Progression/Regression by Conditional Adversarial Autoencoder, CVPR 2017.
+    Source: Zhang, Song, Qi: Age Progression/Regression by Conditional Adversarial Autoencoder,
+    CVPR 2017.
     """
     folder = find_source(root, NAMES, "UTKFace")
     files, dropped = list_images(folder)

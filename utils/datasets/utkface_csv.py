@@ -1,16 +1,16 @@
 """UTKFace as Kaggle's ``age_gender.csv``: 48x48 grey pixels in one table."""
 
 import csv
-import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from utils.datasets.archives import find_source, fingerprint
 from utils.datasets.progress import progress_bar
-from utils.datasets.table import FaceSet, need_columns, new_table
-from utils.files import DataError, locked, write_aside
+from utils.datasets.table import FaceSet, cached_table, need_columns, new_table
+from utils.files import DataError
 from utils.paths import cache_dir
 from utils.vocabulary import ETHNICITIES, GENDERS, MAX_AGE
 
@@ -20,18 +20,18 @@ COLUMNS = ["age", "ethnicity", "gender", "img_name", "pixels"]
 SIDE = 48
 _RANGES = {"age": MAX_AGE, "gender": len(GENDERS) - 1, "ethnicity": len(ETHNICITIES) - 1}
 _BETWEEN = str.maketrans(dict.fromkeys(",;|\t[]()", " "))  # what may stand between pixels
-_READER = "3"  # of this module; another number reads the table again
+_READER = "4"  # of this module; another number reads the table again
 
 
-def parse_row(row: dict[str, str]) -> tuple[str, int, int, int, np.ndarray]:
+def parse_row(row: dict[str, str]) -> tuple[str, int, str, str, bytes]:
     """Identifier, age, gender, ethnicity and pixels of a row; a DataError if it is unusable.
 
     The identifier is UTKFace's file name ``[age]_[gender]_[ethnicity]_[img_name]``: ``img_name``
-    alone is not unique. Pixels are uint8 [2304], row by row.
+    alone is not unique. Pixels are 2304 bytes, row by row.
 
     >>> row = {"age": "26", "gender": "1", "ethnicity": "2", "img_name": "2017.jpg"}
     >>> parse_row(row | {"pixels": "7 " * 2304})[:4]
-    ('26_1_2_2017.jpg', 26, 1, 2)
+    ('26_1_2_2017.jpg', 26, 'female', 'Asian')
     """
     age, gender, ethnicity = (_label(row, name) for name in _RANGES)
     name = (row["img_name"] or "").strip()
@@ -46,7 +46,8 @@ def parse_row(row: dict[str, str]) -> tuple[str, int, int, int, np.ndarray]:
         pixels = np.full(1, np.nan)
     if not ((pixels >= 0) & (pixels <= 255) & (pixels % 1 == 0)).all():  # false for NaN
         raise DataError("a pixel is no whole number from 0 to 255")
-    return f"{age}_{gender}_{ethnicity}_{name}", age, gender, ethnicity, pixels.astype(np.uint8)
+    image = f"{age}_{gender}_{ethnicity}_{name}"
+    return image, age, GENDERS[gender], ETHNICITIES[ethnicity], pixels.astype(np.uint8).tobytes()
 
 
 def _label(row: dict[str, str], name: str) -> int:
@@ -74,39 +75,20 @@ def _rows(path: Path):
         raise DataError(f"{path} is no readable CSV ({error}); get it again") from None
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """Labels, pixels and exclusions of the whole table."""
-    kept, dropped, pixels = {}, [], []
+def _read(path: Path) -> pd.DataFrame:
+    """All rows: identifier, labels and pixels (2304 bytes), or the reason why they are unusable."""
+    read, known = [], set()
     rows = progress_bar(_rows(path), desc=f"read {path.name}", unit="row")
     for line, row in enumerate(rows, start=2):
         try:
-            name, *labels, values = parse_row(row)
-            if name in kept:
+            face = parse_row(row)
+            if face[0] in known:
                 raise DataError("the row occurs twice (same labels and img_name)")
-            kept[name] = labels
-            pixels.append(values)
+            known.add(face[0])
+            read.append([*face, ""])
         except DataError as error:
-            dropped.append((f"line {line}: {row['img_name']}", str(error)))
-    return {
-        "names": np.array(list(kept), str),
-        "labels": np.array(list(kept.values()), int).reshape(-1, 3),
-        "pixels": np.array(pixels, np.uint8).reshape(-1, SIDE, SIDE),
-        "dropped": np.array(dropped, str).reshape(-1, 2),
-    }
-
-
-def _cached(path: Path) -> dict[str, np.ndarray]:
-    """What `_read` returns, from the cache if it is there and whole."""
-    store = cache_dir() / f"utkface_csv-{fingerprint(path)}-{_READER}.npz"
-    with locked(store):
-        try:
-            with np.load(store) as content:
-                return dict(content)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            content = _read(path)
-        with write_aside(store) as aside:
-            np.savez(aside, **content)
-    return content
+            read.append([f"line {line}: {row['img_name']}", np.nan, "", "", b"", str(error)])
+    return pd.DataFrame(read, columns=["image", *_RANGES, "pixels", "reason"])
 
 
 def load_utkface_csv(root: Path) -> FaceSet:
@@ -120,20 +102,21 @@ def load_utkface_csv(root: Path) -> FaceSet:
     inside = [path for path in below if path.suffix.lower() == ".csv" and path.is_file()]
     if not inside:
         raise DataError(f"{found} holds no .csv file; expected age_gender.csv")
-    content = _cached(inside[0])
-    names, (age, gender, ethnicity) = content["names"].tolist(), content["labels"].T
-    gender, ethnicity = np.array(GENDERS, object)[gender], np.array(ETHNICITIES, object)[ethnicity]
-    table = new_table(names, source="utkface_csv", age=age, gender=gender, ethnicity=ethnicity)
-    table["img_name"] = [name.split("_", 3)[3] for name in names]
-    pixels, dropped = dict(zip(names, content["pixels"], strict=True)), content["dropped"].tolist()
+    version = f"{fingerprint(inside[0])}-{_READER}"
+    rows = cached_table(cache_dir() / f"utkface_csv-{version}.parquet", lambda: _read(inside[0]))
+    good, bad = rows[rows["reason"] == ""].reset_index(drop=True), rows[rows["reason"] != ""]
+    labels = good[list(_RANGES)].to_dict("series")
+    table = new_table(good["image"], source="utkface_csv", **labels)
+    table["img_name"] = [image.split("_", 3)[3] for image in good["image"]]
+    pixels = dict(zip(good["image"], good["pixels"], strict=True))
     return FaceSet(
         name="utkface_csv",
         table=table,
-        read=lambda image: Image.fromarray(pixels[image]).convert("RGB"),
+        read=lambda image: Image.frombytes("L", (SIDE, SIDE), pixels[image]).convert("RGB"),
         root=inside[0].parent,
-        exclusions=dropped,
-        steps=[("rows in the table", len(names) + len(dropped)), ("usable rows", len(names))],
+        exclusions=bad[["image", "reason"]].to_numpy(),
+        steps=[("rows in the table", len(rows)), ("usable rows", len(good))],
         paths={},
-        version=f"{fingerprint(inside[0])} {_READER}",
+        version=version,
         terms=TERMS,
     )

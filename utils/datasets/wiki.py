@@ -139,10 +139,8 @@ def load_wiki(root: Path, min_score: float = 1.75) -> FaceSet:
     the second study's choices; only ``wiki.mat`` has scores) and a known gender. Ethnicity is
     missing.
 
-    References
-    ----------
-    Rothe, Timofte, Van Gool: Deep Expectation of Real and Apparent Age from a Single Image
-    without Facial Landmarks, IJCV 2018.
+    Source: Rothe, Timofte, Van Gool: Deep Expectation of Real and Apparent Age from a Single
+    Image without Facial Landmarks, IJCV 2018.
     """
     folder = find_source(root, NAMES, "WIKI")
     files, dropped = list_images(folder)

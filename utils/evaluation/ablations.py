@@ -7,6 +7,7 @@ is what differs, their faces differ, and the two are resampled apart.
 """
 
 import functools
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -30,10 +31,9 @@ def score(table, split, splits=None, n=2000, seed=129):
     """Images of the faces of a split, and by task (value, resampled values, faces)."""
     if table is None or not (table["split"] == split).any():
         return (), {}
-    faces = part(table, split).sort_values("image", ignore_index=True)
-    drawn, found = draw(faces, splits, n, seed), {}
+    faces, found = part(table, split).sort_values("image", ignore_index=True), {}
     for task in tasks_of(faces):
-        values = scored(faces, drawn, task, HEADLINE[task])
+        values = scored(faces, draw(faces, splits, n, seed), task, HEADLINE[task])
         found[task] = (*values, int(known(faces, task).sum()))
     return tuple(faces["image"]), found
 
@@ -45,28 +45,25 @@ def compared(scores, members, seeds=()):
     runs of the reference's seeds.
     """
     first, rows = members[0][1], []
-    for split in SPLITS:
-        base_images, base = scores(first, split)
-        for label, run, tasks in members:
-            images, own = scores(run, split)
-            for task in (task for task in tasks if task in own and task in base):
-                values = [scores(other, split)[1].get(task, (np.nan,))[0] for other in seeds]
-                row = {"variant": label, "task": task, "metric": HEADLINE[task], "split": split}
-                row |= {"run": run, "reference_run": first, "reference": base[task][0]}
-                row["seed_sd"] = np.std(values, ddof=1) if len(values) > 1 else np.nan
-                row |= dict(zip(("ci_low", "ci_high"), interval(own[task][1]), strict=True))
-                row |= {"value": own[task][0], "n": own[task][2]}
-                if run != first:
-                    row |= _difference(own[task], base[task], images == base_images)
-                rows.append(row)
+    for split, (label, run, tasks) in product(SPLITS, members):
+        (base_images, base), (images, own) = scores(first, split), scores(run, split)
+        for task in (task for task in tasks if task in own and task in base):
+            values = [scores(other, split)[1].get(task, (np.nan,))[0] for other in seeds]
+            value, spread, n = own[task]
+            low, high = interval(spread)
+            row = {"variant": label, "task": task, "metric": HEADLINE[task], "split": split}
+            row |= {"run": run, "reference_run": first, "reference": base[task][0]}
+            row |= {"value": value, "ci_low": low, "ci_high": high, "n": n}
+            row["seed_sd"] = np.std(values, ddof=1) if len(values) > 1 else np.nan
+            if run != first:
+                # On other faces a resample must not meet its own number: one seed drew both.
+                paired = images == base_images
+                reference = base[task][1] if paired else np.roll(base[task][1], 1)
+                found = gap((value, spread), (base[task][0], reference))
+                ends = {f"difference_{end}": found.pop(f"ci_{end}") for end in ("low", "high")}
+                row |= found | ends | {"paired": paired}
+            rows.append(row)
     return rows if any(row["run"] != first for row in rows) else []
-
-
-def _difference(own, theirs, paired):
-    # On other faces a resample must not meet its own number: both were drawn with one seed.
-    found = gap(own, (theirs[0], theirs[1] if paired else np.roll(theirs[1], 1)))
-    ends = {f"difference_{end}": found.pop(f"ci_{end}") for end in ("low", "high")}
-    return found | ends | {"paired": paired}
 
 
 def ensemble_members(comparison, backbones):
@@ -89,10 +86,11 @@ def _members(study, profile, best):
     """(name, question, members) of each ablation and of the ensemble; and what lacks runs."""
     every, missing = [], []
     for one in profile.ablations:
-        told = variants(profile, one)
-        runs = [min(study.matching(config), default=None) for _, config in told]
-        found = [(label, run, c.tasks) for (label, c), run in zip(told, runs, strict=True)]
-        lacking = [c.run for (_, c), run in zip(told, runs, strict=True) if run is None]
+        found, lacking = [], []
+        for label, config in variants(profile, one):
+            run = min(study.matching(config), default=None)
+            found.append((label, run, config.tasks))
+            lacking += [config.run] if run is None else []
         missing += [(f"ablation {one.name}", f"not run: {', '.join(lacking)}")] if lacking else []
         every.append((one.name, one.question, found))
     if len(best) > 1:
@@ -113,8 +111,7 @@ def ablations(study, profile, best=(), resamples=2000, seed=129):
     splits, predictions = study.splits.get(profile.settings.get("dataset")), study.predictions
     every, missing = _members(study, profile, best)
     if len(best) > 1:
-        mean = ensemble_predictions([predictions[run] for run in best])
-        predictions = predictions | {ENSEMBLE: mean}
+        predictions = predictions | {ENSEMBLE: ensemble_predictions(map(predictions.get, best))}
 
     @functools.cache
     def scores(run, split):
@@ -131,17 +128,26 @@ def ablations(study, profile, best=(), resamples=2000, seed=129):
     return table, {name: text for name, text, _ in every if name in shown}, missing
 
 
+def all_tables(*arguments):
+    """`ablations` as the tables of a report: numbers, text and sentences; and what lacks runs."""
+    table, questions, missing = ablations(*arguments)
+    made = {"ablations": table, "ablations_readable": readable(table)}
+    return made | {"ablation_sentences": sentences(table, questions)}, missing
+
+
 def readable(table):
     """The table as text: value (difference) a task, a star where beyond chance (Holm, 5 %)."""
 
     def cell(row):
-        text, metric = written(row["value"], metric=row["metric"]), row["metric"]
+        text, change = written(row["value"], metric=row["metric"]), row["difference"]
         star = "*" * (row["p_holm"] < ALPHA)
-        known = pd.notna(row["difference"])
-        return f"{text} ({signed(row['difference'], metric=metric)}){star}" if known else text
+        known = pd.notna(change)
+        return f"{text} ({signed(change, metric=row['metric'])}){star}" if known else text
 
-    names = {"faces": table["split"].map(SPLITS)}
-    names["change"] = [name.replace("_", " ") for name in table["ablation"]]
+    names = {
+        "faces": table["split"].map(SPLITS),
+        "change": table["ablation"].replace("_", " ", regex=True),
+    }
     return wide(table.assign(**names), ["change", "variant", "faces"], cell)
 
 
@@ -173,12 +179,11 @@ def _told(gaps):
 
 def _on_test(rows):
     """Whether test faces confirm what validation faces say, and what only they establish."""
-    gaps = rows.dropna(subset=["difference"]).set_index(["variant", "task", "split"])
-    both = gaps[["difference", "p_holm"]].unstack("split")
-    if len(both.columns) < 4:
+    both = rows.dropna(subset=["difference"]).pivot(index=["variant", "task"], columns="split")
+    if not set(SPLITS) <= set(both["p_holm"]):
         return ""
     clear, late = (both[both["p_holm", split] < ALPHA] for split in SPLITS)
     same = int((clear["difference", "val"] * clear["difference", "test"] > 0).sum())
-    text = f"; test faces confirm the sign of {same} of {len(clear)}" if len(clear) else ""
+    text = f"; test faces confirm the sign of {same} of {len(clear)}" * bool(len(clear))
     names = [f"{TASK_LABELS[t]} (\u2018{v}\u2019)" for v, t in late.index.difference(clear.index)]
-    return text + (f"; beyond chance on test faces alone: {', '.join(names)}" if names else "")
+    return text + f"; beyond chance on test faces alone: {', '.join(names)}" * bool(names)

@@ -18,10 +18,7 @@ TINY = 1e-12
 
 
 def reliability(p, labels, bins=BINS):
-    """Confidence, accuracy and n in equal-width bins of confidence, without empty bins.
-
-    From probabilities [n, classes] and true classes [n].
-    """
+    """Confidence, accuracy and n in the bins that are not empty, of p [n, classes], labels [n]."""
     right = (p.argmax(axis=1) == labels).astype(float)
     table = pd.DataFrame({"confidence": p.max(axis=1), "accuracy": right, "n": 1})
     place = np.digitize(table["confidence"], np.linspace(0, 1, bins + 1)[1:-1], right=True)
@@ -90,9 +87,10 @@ def coverage(faces, resamples, claimed=0.8):
     names = ["age", "age_q10", "age_q90"]
     require(faces, names)
     use = faces[names].notna().all(axis=1).to_numpy()
-    age, low, high = (faces[name].fillna(0).to_numpy(float) for name in names)
-    masks = {"all": use}
+    age, low, high = faces[names].fillna(0).to_numpy(float).T
+    masks, rows = {"all": use}, []
     masks |= {name: use & (age_bin(age) == number) for number, name in enumerate(AGE_BINS)}
-    table = resamples.table((low <= age) & (age <= high), masks, "coverage")
-    widths = [(high - low)[masks[name]].mean() for name in table["group"]]
-    return table.assign(width=widths, claimed=claimed)
+    for name, mask in ((name, mask) for name, mask in masks.items() if mask.any()):
+        row = {"group": name, **resamples.mean((low <= age) & (age <= high), mask)}
+        rows.append(row | {"width": (high - low)[mask].mean(), "claimed": claimed})
+    return pd.DataFrame(rows).rename(columns={"value": "coverage"})

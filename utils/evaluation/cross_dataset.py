@@ -6,10 +6,9 @@ Works from the files of `utils.predict`: ``cross_dataset/<run>@<dataset>[-croppe
 import numpy as np
 import pandas as pd
 
-from utils.evaluation.baselines import baseline
 from utils.evaluation.bootstrap import draw, intervals
 from utils.evaluation.columns import part
-from utils.evaluation.metrics import evaluate
+from utils.evaluation.metrics import baseline, evaluate
 from utils.evaluation.tables import wide
 from utils.vocabulary import DATASET_LABELS, HEADLINE, written
 
@@ -17,19 +16,10 @@ from utils.vocabulary import DATASET_LABELS, HEADLINE, written
 STARTS = (0, 3, 10, 20, 30, 40, 50, 60, 70)
 AGE_GROUPS = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70")
 HEADLINES = HEADLINE | {"age_group": "accuracy"}
+KEYS = ["task", "metric"]
 COLUMNS = (
     "run label dataset cropped task metric value ci_low ci_high n baseline in_domain found".split()
 )
-
-
-def parse_name(name):
-    """Run, data set and whether the faces were cut as in training, of a file's name.
-
-    >>> parse_name("utkface-vgg19-linear_probe-224-seed129@wiki-cropped")
-    ('utkface-vgg19-linear_probe-224-seed129', 'wiki', True)
-    """
-    run, _, rest = name.partition("@")
-    return run, rest.removesuffix("-cropped"), rest.endswith("-cropped")
 
 
 def age_group(years):
@@ -40,18 +30,16 @@ def age_group(years):
 
 def _scored(faces, drawn):
     """All metrics of one file, each beside the best constant answer on the same faces."""
-    table, keys = intervals(faces, drawn), ["task", "metric"]
     # There may be no training part: the constant is fitted on these faces, so it is a hard one.
-    guess = baseline(faces.assign(split="train"), ("train",)).set_index(keys)["value"]
-    table = table.join(guess.rename("baseline"), on=keys)
+    guess = baseline(faces.assign(split="train"), ("train",)).set_index(KEYS)["value"]
+    table = intervals(faces, drawn).join(guess.rename("baseline"), on=KEYS)
     if "age_group" not in faces:
         return table
     # Ages are the middles of groups, and 20-29 straddles two bins: bins mean nothing there.
     table = table[(table["task"] != "age_bin") & (table["metric"] != "cs5")]
     right = age_group(faces["pred_age"]) == faces["age_group"].to_numpy()
-    row = {"task": "age_group", "metric": "accuracy"}
+    row = {"task": "age_group", "metric": "accuracy"} | drawn.mean(right, right | True)
     row["baseline"] = faces["age_group"].value_counts(normalize=True).max()
-    row |= drawn.table(right, {"all": np.ones(len(right), bool)}).iloc[0].drop("group").to_dict()
     return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
 
 
@@ -59,8 +47,8 @@ def _in_domain(study, run):
     """Test values of the run on its own data set, by task and metric."""
     if run not in study.predictions:
         return pd.Series(dtype=float, name="in_domain")
-    values = evaluate(study.predictions[run], ("test",)).set_index(["task", "metric"])["value"]
     test = part(study.predictions[run], "test")
+    values = evaluate(test, ("test",)).set_index(KEYS)["value"]
     if "pred_age" in test:
         right = age_group(test["pred_age"]) == age_group(test["age"])
         values["age_group", "accuracy"] = float(right[test["age"].notna()].mean())
@@ -75,12 +63,12 @@ def cross_dataset(study, resamples=2000, seed=129):
     """
     parts = [pd.DataFrame(columns=COLUMNS)]
     for name, faces in study.cross_dataset.items():
-        run, dataset, cropped = parse_name(name)
-        table = _scored(faces, draw(faces, None, resamples, seed))
-        table = table.join(_in_domain(study, run), on=["task", "metric"])
-        about = {"run": run, "label": study.label(run), "dataset": dataset, "cropped": cropped}
-        found = float(faces["found"].mean()) if "found" in faces else np.nan
-        parts.append(table.assign(**about, found=found)[COLUMNS])
+        run, _, dataset = name.partition("@")
+        about = {"run": run, "label": study.label(run), "dataset": dataset.removesuffix("-cropped")}
+        about["cropped"] = dataset.endswith("-cropped")
+        about["found"] = float(faces["found"].mean()) if "found" in faces else np.nan
+        table = _scored(faces, draw(faces, None, resamples, seed)).assign(**about)
+        parts.append(table.join(_in_domain(study, run), on=KEYS)[COLUMNS])
     every = pd.concat(parts[1:] or parts, ignore_index=True)
     return every.sort_values(["dataset", "run", "cropped"], kind="stable", ignore_index=True)
 

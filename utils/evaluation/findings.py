@@ -78,13 +78,11 @@ def _for_whom(table, gaps):
     row = best(table, "age")
     if row is not None:
         gaps = gaps[(gaps["run"] == row["run"]) & (gaps["metric"] == "mae")]
-        for gap in gaps[gaps["by"] == "age_bin"].itertuples():
-            ends = [
-                f"{written(value, unit=True)} at ages {name} (n = {n:,})"
-                for name, value, n in (
-                    (gap.best, gap.best_value, gap.best_n),
-                    (gap.worst, gap.worst_value, gap.worst_n),
-                )
-            ]
-            return f"The age error of {row['label']} runs from {ends[0]} to {ends[1]}."
+        for gap in gaps[gaps["by"] == "age_bin"].to_dict("records"):
+            low, high = (
+                f"{written(gap[f'{end}_value'], unit=True)} at ages {gap[end]} "
+                f"(n = {gap[f'{end}_n']:,})"
+                for end in ("best", "worst")
+            )
+            return f"The age error of {row['label']} runs from {low} to {high}."
     return "Too few faces with a predicted age to say for whom the errors are largest."

@@ -1,14 +1,15 @@
-"""Metrics of a predictions table.
+"""Metrics of a predictions table, and the baseline: what never looking at the picture would score.
 
-Every metric here is a function of sums over faces (`statistics`), so that the bootstrap can
-re-weight the faces without scoring them again. The values equal scikit-learn's.
+Every metric is a function of sums over faces (`statistics`), so that the bootstrap can re-weight
+the faces without scoring them again. The values equal scikit-learn's.
 """
 
 import numpy as np
 import pandas as pd
 
 from utils.evaluation.columns import known, part, predicted, require, tasks_of, truth
-from utils.vocabulary import CLASSES, METRICS
+from utils.files import DataError
+from utils.vocabulary import CLASSES, probability_columns, truth_column
 
 WITHIN_YEARS = 5
 
@@ -80,6 +81,28 @@ def evaluate(predictions, splits=("val", "test")):
         faces = part(predictions, split)
         for task in tasks_of(faces):
             n = int(known(faces, task).sum())
-            values = metrics_from(task, statistics(faces, task).sum(axis=0))
-            rows += [(task, metric, split, float(values[metric]), n) for metric in METRICS[task]]
+            values = metrics_from(task, statistics(faces, task).sum(axis=0)).items()
+            rows += [(task, metric, split, float(value), n) for metric, value in values]
     return pd.DataFrame(rows, columns=["task", "metric", "split", "value", "n"])
+
+
+def baseline(labels, splits=("val", "test")):
+    """Score one answer for all faces, made on the training faces; as `evaluate`.
+
+    `labels` has image, split and any of age, gender, ethnicity. Age: the median, which no constant
+    beats on mean absolute error; classes: the most frequent one. A table without training faces
+    lends its validation faces.
+    """
+    require(labels, ["image", "split"], "labels")
+    fit = labels[labels["split"] == ("train" if (labels["split"] == "train").any() else "val")]
+    if fit.empty:
+        raise DataError("baseline: no train or val faces; pass a table that has their labels")
+    told = labels.filter(("image", "split", "age", "gender", "ethnicity")).reset_index(drop=True)
+    if "age" in told and fit["age"].notna().any():
+        told["pred_age"] = float(np.nanmedian(fit["age"].to_numpy(float)))
+    for task in (task for task in CLASSES if truth_column(task) in told):
+        codes = truth(fit, task)
+        if (codes >= 0).any():
+            winner = np.bincount(codes[codes >= 0]).argmax()
+            told[probability_columns(task)] = np.eye(len(CLASSES[task]))[winner]
+    return evaluate(told, splits)

@@ -22,35 +22,23 @@ from utils.vocabulary import HEADLINE, METRICS, TASKS, truth_column
 FAR = 10  # years; a larger error or difference counts as a wrong answer
 
 
-def _twins(table, task):
-    """Faces with a known label that share their group with another such face."""
+def _twins(table, tasks):
+    """Of each task the faces with a known label that share their group with another such face."""
     require(table, ["group"], "labels")
-    rows = table[table[truth_column(task)].notna()]
-    return rows[rows.groupby("group")["group"].transform("size") > 1].reset_index(drop=True)
+    for task in (task for task in tasks if truth_column(task) in table):
+        rows = table[table[truth_column(task)].notna()]
+        twins = rows[rows.groupby("group")["group"].transform("size") > 1].reset_index(drop=True)
+        if len(twins):
+            yield task, twins
 
 
 def label_conflicts(table):
-    """How many duplicate groups hold more than one age, gender and ethnicity, where known.
-
-    Columns task, groups, conflicts, conflict_share.
-    """
+    """Duplicate groups with more than one label: task, groups, conflicts, conflict_share."""
     rows = []
-    for task in (task for task in ("age", "gender", "ethnicity") if task in table):
-        twins = _twins(table, task)
-        if len(twins):
-            differs = twins.groupby("group")[task].nunique() > 1
-            rows.append((task, len(differs), int(differs.sum()), float(differs.mean())))
+    for task, twins in _twins(table, ("age", "gender", "ethnicity")):
+        differs = twins.groupby("group")[task].nunique() > 1
+        rows.append((task, len(differs), int(differs.sum()), float(differs.mean())))
     return pd.DataFrame(rows, columns=["task", "groups", "conflicts", "conflict_share"])
-
-
-def _pairs(twins, task):
-    """Each group's mean over its pairs of (difference, differs by more than 10 or at all)."""
-    labels, rows = pd.Series(truth(twins, task)), []
-    for _, values in labels.groupby(twins["group"].to_numpy()):
-        a, b = np.triu_indices(len(values), 1)
-        gap = np.abs(values.to_numpy(float)[a] - values.to_numpy(float)[b])
-        rows.append((1.0, gap.mean(), np.mean(gap > (FAR if task == "age" else 0))))
-    return np.array(rows)
 
 
 def label_noise(table, resamples=2000, seed=129):
@@ -60,13 +48,14 @@ def label_noise(table, resamples=2000, seed=129):
     Columns task, metric, bound (lower for mae, upper for cs5, accuracy), ci_low, ci_high, groups.
     """
     rows = []
-    for task in (task for task in TASKS if truth_column(task) in table):
-        twins = _twins(table, task)
-        if twins.empty:
-            continue
-        pairs = _pairs(twins, task)
+    for task, twins in _twins(table, TASKS):
+        pairs = []  # of each group: the mean difference, and how often it counts
+        for _, labels in pd.Series(truth(twins, task), dtype=float).groupby(twins["group"]):
+            a, b = np.triu_indices(len(labels), 1)
+            gap = np.abs(labels.to_numpy()[a] - labels.to_numpy()[b])
+            pairs.append((gap.mean(), np.mean(gap > (FAR if task == "age" else 0))))
         drawn = Resamples(np.arange(len(pairs)), resamples, seed).sums(pairs)
-        _, gap, differs = np.vstack([pairs.sum(axis=0), drawn]).T / len(pairs)  # the sums, then all
+        gap, differs = np.vstack([np.sum(pairs, axis=0), drawn]).T / len(pairs)  # all, then drawn
         for metric in METRICS[task] if task == "age" else (HEADLINE[task],):
             bound = gap / 2 if metric == "mae" else 1 - differs / 2
             rows.append((task, metric, float(bound[0]), *interval(bound[1:]), len(pairs)))
@@ -84,15 +73,10 @@ def heaping_index(ages):
 
 
 def wrong_answers(faces, task):
-    """Class that a network answers where it is wrong, else -1, int [n].
-
-    For age 1 or 0 where it says more than 10 years too much or too little.
-    """
+    """Class answered where it is wrong, else -1, int [n]; age: 1 (10 years too much) or 0."""
     true, said = truth(faces, task), predicted(faces, task)
-    if task == "age":
-        gap = said - true
-        return np.where(known(faces, task) & (np.abs(gap) > FAR), (gap > 0).astype(int), -1)
-    return np.where(known(faces, task) & (said != true), said, -1)
+    wrong = np.abs(said - true) > (FAR if task == "age" else 0)
+    return np.where(known(faces, task) & wrong, said > true if task == "age" else said, -1)
 
 
 def remaining(tables, bounds):
@@ -110,10 +94,10 @@ def remaining(tables, bounds):
             ends = [1 - bound.bound, 1 - bound.ci_high, 1 - bound.ci_low]
         first, *others = (wrong_answers(table, bound.task) for table in tables)
         use, wrong = known(tables[0], bound.task), first >= 0
-        gaps = predicted(tables[0], "age") - truth(tables[0], "age")
-        error = np.abs(gaps[use]).mean() if bound.task == "age" else wrong[use].mean()
-        agreed = np.all([first == other for other in others], axis=0) & wrong
-        same = agreed.sum() / wrong.sum() if wrong.any() else np.nan
-        rows.append((bound.task, error, *ends, int(wrong.sum()), int(use.sum()), same))
+        off = np.abs(predicted(tables[0], "age") - truth(tables[0], "age"))
+        error = (off if bound.task == "age" else wrong)[use].mean()
+        same = np.all([first == other for other in others], axis=0)[wrong]
+        share = same.mean() if wrong.any() else np.nan
+        rows.append((bound.task, error, *ends, int(wrong.sum()), int(use.sum()), share))
     columns = "task error noise noise_low noise_high wrong n same_answer".split()
     return pd.DataFrame(rows, columns=columns)

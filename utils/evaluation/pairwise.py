@@ -4,6 +4,10 @@ Both models are scored on the same faces, so the difference is bootstrapped over
 with the same resamples for both (paired bootstrap). McNemar's test looks at the faces on which
 one is right and the other wrong (McNemar 1947). With many pairs, p-values are corrected by
 Holm's (1979) method.
+
+All pairs are exploratory, but for the one family that was declared before it was looked at:
+backbones trained alike (`primary`). There chance enters twice, by another training and by other
+test faces, so seeds are drawn first, then groups, the same for all networks (two-level bootstrap).
 """
 
 from itertools import combinations
@@ -13,23 +17,26 @@ import pandas as pd
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
 
-from utils.evaluation.bootstrap import draw, gap, scored
+from utils.evaluation.bootstrap import draw, gap, interval, scored
 from utils.evaluation.columns import aligned, known, predicted, tasks_of, truth
 from utils.evaluation.metrics import WITHIN_YEARS
 from utils.files import DataError
-from utils.vocabulary import HEADLINE, LOWER_IS_BETTER
+from utils.vocabulary import HEADLINE, IN_YEARS, LOWER_IS_BETTER
 
 ALPHA = 0.05
+MARGINS = {"years": 0.15, "share": 0.01}  # differences that matter to nobody
+PRIMARY = (
+    "task metric a b value_a value_b seeds_a seeds_b difference ci_low ci_high p p_holm margin "
+    "equivalent verdict n"
+).split()
 
 
 def common_faces(predictions, task):
-    """The test faces with label and prediction in all tables (by run), in the same order.
-
-    Tables that hold less than half of the faces of the largest are left out.
-    """
+    """The test faces with label and prediction in all tables (by run), in the same order."""
     tested = {run: table[table["split"] == "test"] for run, table in predictions.items()}
     tested = {run: faces for run, faces in tested.items() if task in tasks_of(faces)}
     tested = {run: faces[known(faces, task)] for run, faces in tested.items()}
+    # A table with less than half of the faces of the largest would cost all others theirs.
     half = max(map(len, tested.values()), default=0) / 2
     tested = {run: faces for run, faces in tested.items() if len(faces) >= half}
     return dict(zip(tested, aligned(tested.values()), strict=True)) if tested else {}
@@ -69,21 +76,18 @@ def compare(predictions, task, groups=None, n=2000, seed=129):
     drawn = draw(first, groups, n, seed)
     found = {run: scored(faces, drawn, task, metric) for run, faces in tables.items()}
     most = WITHIN_YEARS if task == "age" else 0  # what still counts as right
-    off = {run: np.abs(predicted(f, task) - truth(f, task)) for run, f in tables.items()}
+    right = {r: np.abs(predicted(f, task) - truth(f, task)) <= most for r, f in tables.items()}
     for a, b in combinations(tables, 2):
         row = {"a": a, "b": b, "task": task, "metric": metric}
         row |= {"value_a": found[a][0], "value_b": found[b][0], **gap(found[a], found[b])}
-        row["only_a"], row["only_b"], row["p_mcnemar"] = mcnemar(off[a] <= most, off[b] <= most)
+        row["only_a"], row["only_b"], row["p_mcnemar"] = mcnemar(right[a], right[b])
         rows.append(row | {"n": len(first)})
     table = pd.DataFrame(rows)
     return table.assign(p_holm=holm(table["p"]), p_mcnemar_holm=holm(table["p_mcnemar"]))
 
 
 def letters(pairs):
-    """Letters of each run of `compare`: two that share one differ within chance (Piepho 2004).
-
-    Decided by `p_holm` of the paired bootstrap; ``a`` goes to the best run.
-    """
+    """Letters by run of `compare`, ``a`` the best; who share one do not differ (Piepho 2004)."""
     values = pairs.set_index("a")["value_a"].to_dict() | pairs.set_index("b")["value_b"].to_dict()
     lower = pairs["metric"].iloc[0] in LOWER_IS_BETTER
     order = sorted(values, key=values.get, reverse=not lower)
@@ -98,7 +102,68 @@ def letters(pairs):
 
 def within_chance(pairs, run, task):
     """Runs whose difference to `run` in `compare` is within chance, by the rule of `letters`."""
-    if pairs is None or pairs.empty:
+    if pairs.empty:
         return []
     rows = pairs[(pairs["task"] == task) & (pairs["p_holm"] >= ALPHA)]
     return [*rows.loc[rows["a"] == run, "b"], *rows.loc[rows["b"] == run, "a"]]
+
+
+# ---------------------------------------------------------------- the declared family
+
+
+def family(study, wanted):
+    """Runs by backbone whose configuration has all `wanted` values: {model: [run, ...]}."""
+    found, wanted = {}, (wanted | {"split": "group"}).items()
+    for run, config in sorted(study.configs.items()):
+        fits = all(config.get(name) == value for name, value in wanted)
+        if fits and config.get("study") != "ablation" and run in study.predictions:
+            found.setdefault(config["model"], []).append(run)
+    return found
+
+
+def _over_seeds(values, rng):
+    """Mean of (value, resampled values [n]) of each seed: seeds are drawn, then averaged."""
+    spread = np.stack([resampled for _, resampled in values])
+    drawn = rng.integers(0, len(spread), spread.shape)
+    mean = float(np.mean([value for value, _ in values]))
+    return mean, np.take_along_axis(spread, drawn, axis=0).mean(axis=0)
+
+
+def _verdict(row):
+    """What may be said of a pair: a difference needs seeds too, no difference needs a margin."""
+    if min(row["seeds_a"], row["seeds_b"]) < 2:
+        return "not established (trained once)"
+    if row["p_holm"] < ALPHA:
+        return "differ" + ", by less than the margin" * row["equivalent"]
+    return "equivalent" if row["equivalent"] else "not established"
+
+
+def primary(study, wanted, splits=None, n=2000, seed=129):
+    """All pairs of the family on each task, `PRIMARY`; empty with fewer than two backbones.
+
+    `difference` is a minus b, with its 95 % interval; p by its bootstrap standard error, corrected
+    by Holm over the whole family. `equivalent`: both one-sided tests at 5 % against the margin
+    (0.15 years, 1 point), which is the 90 % interval inside it.
+    """
+    runs, rows = family(study, wanted), []
+    held = {run: study.predictions[run] for some in runs.values() for run in some}
+    for task, metric in HEADLINE.items():
+        tables, found = common_faces(held, task), {}
+        for number, (model, some) in enumerate(runs.items()):
+            own = [tables[run] for run in some if run in tables]
+            values = [scored(f, draw(f, splits, n, seed), task, metric) for f in own]
+            if values:
+                rng = np.random.default_rng([seed, number])
+                found[model] = len(values), *_over_seeds(values, rng)
+        margin = MARGINS["years" if metric in IN_YEARS else "share"]
+        for a, b in combinations(found, 2):
+            (seeds_a, *of_a), (seeds_b, *of_b) = found[a], found[b]
+            low, high = interval(of_a[1] - of_b[1], 0.90)
+            row = {"task": task, "metric": metric, "a": a, "b": b, "margin": margin}
+            row |= {"seeds_a": seeds_a, "seeds_b": seeds_b, "value_a": of_a[0], "value_b": of_b[0]}
+            row |= {"equivalent": -margin < low and high < margin, **gap(of_a, of_b)}
+            rows.append(row | {"n": len(next(iter(tables.values())))})
+    table = pd.DataFrame(rows).reindex(columns=PRIMARY)
+    table["p_holm"] = holm(table["p"])
+    table["verdict"] = [_verdict(row) for row in table.to_dict("records")]
+    return table

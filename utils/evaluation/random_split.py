@@ -18,24 +18,19 @@ from utils.vocabulary import HEADLINE
 
 def _table(sides):
     """Two sides by name, each faces, their resamples and a mask of the faces that count."""
-    rows = []
-    for task in (
-        t for t in HEADLINE if all(t in tasks_of(faces) for faces, _, _ in sides.values())
-    ):
+    rows, (first, second) = [], (tasks_of(faces) for faces, _, _ in sides.values())
+    for task in (task for task in first if task in second):
         row = {"task": task, "metric": HEADLINE[task]}
-        found = {n: scored(f, drawn, task, row["metric"], m) for n, (f, drawn, m) in sides.items()}
+        found = {n: scored(f, drawn, *row.values(), m) for n, (f, drawn, m) in sides.items()}
         row |= {name: value for name, (value, _) in found.items()} | gap(*found.values())
-        counts = {f"n_{n}": int((known(f, task) & mask).sum()) for n, (f, _, mask) in sides.items()}
+        counts = {f"n_{n}": (known(f, task) & m).sum() for n, (f, _, m) in sides.items()}
         rows.append(row | counts)
     return pd.DataFrame(rows)
 
 
 def split_effect(group_run, random_run, splits=None, resamples=2000, seed=129):
-    """The ``random`` against the ``group`` split, for one protocol.
-
-    The test faces of the two predictions differ, so they are resampled independently.
-    """
-    sides = {}
+    """The ``random`` against the ``group`` split, for one protocol."""
+    sides = {}  # on other faces, so resampled independently
     for number, (name, run) in enumerate({"random": random_run, "group": group_run}.items()):
         faces = part(run, "test")
         drawn = Resamples(groups_of(faces, splits), resamples, seed + number)
@@ -52,8 +47,8 @@ def leaked(predictions, splits):
     require(splits, ["image", "group"], "splits")
     here = predictions.set_index("image")["split"]
     other = splits["image"].map(here).fillna("train").eq("train").to_numpy()
-    crossing = set(splits["group"][other])
-    return np.array([group in crossing for group in groups_of(part(predictions, "test"), splits)])
+    groups = pd.Series(groups_of(part(predictions, "test"), splits))
+    return groups.isin(splits["group"][other]).to_numpy()
 
 
 def near_duplicates_effect(random_run, splits, resamples=2000, seed=129):
@@ -64,14 +59,10 @@ def near_duplicates_effect(random_run, splits, resamples=2000, seed=129):
 
 
 def clean_effect(predictions, splits, resamples=2000, seed=129):
-    """Faces that are ``clean`` of near-duplicates in the former training part, against ``all``.
-
-    Empty where the split file has no column copy_in_train.
-    """
+    """Faces ``clean`` of near-duplicates in the former training part, against ``all`` of them."""
     if "copy_in_train" not in splits:
         return pd.DataFrame()
-    faces = part(predictions, "test")
-    said = splits["copy_in_train"].astype(str).str.lower().isin(["true", "1", "yes"])
-    clean = ~faces["image"].isin(splits["image"][said]).to_numpy()
+    faces, said = part(predictions, "test"), splits["copy_in_train"].astype(str).str.lower()
+    clean = ~faces["image"].isin(splits["image"][said.isin(["true", "1", "yes"])]).to_numpy()
     drawn = draw(faces, splits, resamples, seed)
     return _table({"clean": (faces, drawn, clean), "all": (faces, drawn, clean | True)})

@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from utils.evaluation.bootstrap import Resamples, groups_of, intervals
+from utils.evaluation.bootstrap import intervals
 from utils.evaluation.columns import part
 from utils.evaluation.random_split import leaked
-from utils.evaluation.tables import BEST, best, run_table
-from utils.vocabulary import HEADLINE, LOWER_IS_BETTER, OWN_NETWORKS, TASKS
+from utils.evaluation.tables import BEST, best
+from utils.vocabulary import HEADLINE, LOWER_IS_BETTER, OWN_NETWORKS
 
 _KNOWN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
@@ -33,34 +33,34 @@ def references(dataset=None, drawn=False):
 
 def goals(comparison, dataset):
     """Goals of one network against the best one of each task: columns `BEST`, goal and met."""
-    wanted, rows = _KNOWN["goals"].get(dataset, {}), []
-    for task in (task for task in TASKS if task in wanted):
+    rows = []
+    for task, goal in _KNOWN["goals"].get(dataset, {}).items():
         row = best(comparison, task)
         if row is not None:
             sign = -1 if HEADLINE[task] in LOWER_IS_BETTER else 1
-            met = bool(sign * row["value"] >= sign * wanted[task])
-            rows.append(row.to_dict() | {"goal": wanted[task], "met": met})
+            rows.append({**row, "goal": goal, "met": bool(sign * row["value"] >= sign * goal)})
     return pd.DataFrame(rows, columns=[*BEST, "goal", "met"])
 
 
 def claims(study, dataset, resamples=2000, seed=129):
     """Claimed against measured values of the earlier study's networks; empty without their runs."""
-    runs, keys = run_table(study), ["task", "metric"]
-    runs = runs[(runs["dataset"] == dataset) & runs["model"].isin(OWN_NETWORKS.values())]
+    keys = ["task", "metric"]
     claimed = references(dataset).query("kind == 'claim'").set_index(keys)
     claimed = claimed.rename(columns={"value": "claim"})[["claim", "protocol"]]
     columns = "task metric claim protocol label epochs faces value ci_low ci_high n".split()
     splits, parts = study.splits.get(dataset), [pd.DataFrame(columns=columns)]
-    for run in runs[runs["run"].isin(list(study.predictions))].itertuples():
-        predictions = study.predictions[run.run]
-        tested = {"all test faces": part(predictions, "test")}
-        if run.split == "random" and splits is not None:
-            alone = tested["all test faces"][~leaked(predictions, splits)]
+    for run, told in sorted(study.configs.items()):
+        ours = told.get("dataset") == dataset and told.get("model") in OWN_NETWORKS.values()
+        if not ours or run not in study.predictions:
+            continue
+        tested = {"all test faces": part(study.predictions[run], "test")}
+        if told.get("split") == "random" and splits is not None:
+            alone = tested["all test faces"][~leaked(study.predictions[run], splits)]
             tested["test faces without a near-duplicate in training"] = alone
+        about = {"label": study.label(run), "epochs": told.get("epochs")}
         for faces, table in tested.items():
-            drawn = Resamples(groups_of(table, splits), resamples, seed)
-            scored = intervals(table, drawn).join(claimed, on=keys, how="inner")
-            epochs = study.configs[run.run].get("epochs")
-            parts.append(scored.assign(label=run.label, epochs=epochs, faces=faces)[columns])
+            scored = intervals(table, splits, n=resamples, seed=seed)
+            scored = scored.join(claimed, on=keys, how="inner").assign(faces=faces, **about)
+            parts.append(scored[columns])
     found = pd.concat(parts[1:] or parts, ignore_index=True)
     return found.sort_values(["task", "epochs", "label"], kind="stable", ignore_index=True)

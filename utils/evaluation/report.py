@@ -35,13 +35,12 @@ class Report:
 
 
 def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
-    """Compute all tables of a `Study`.
+    """Compute all tables of a `Study`; `resamples` and `seed` are for all bootstrap intervals.
 
-    `resamples` and `seed` are for all bootstrap intervals; `progress`, if given, is called with a
-    line of text before each part; `profile` says which ablations there are, and which networks the
-    ensemble averages.
+    `progress`, if given, is called with a line of text before each part; `profile` says which
+    ablations there are, and which networks the ensemble averages.
     """
-    say, drawn = progress or (lambda text: None), (resamples, seed)
+    say, drawn = progress or str, (resamples, seed)
     report, listed = Report(), plan.load_profile(profile)
     say("intervals of all metrics")
     scored = tables.study_intervals(study, *drawn)
@@ -65,7 +64,8 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
         of_set |= _near_duplicates(study, of_set["comparison"], dataset, drawn)
         if dataset == listed.settings.get("dataset"):
             say("ablations")
-            of_set |= _ablations(report, every, listed, members, drawn)
+            told, missing = ablations.all_tables(every, listed, members, *drawn)
+            of_set, report.left_out = of_set | told, report.left_out + missing
         report.findings[dataset] = findings(of_set, dataset)
         made |= {f"{dataset}_{name}": table for name, table in (of_set | _pages(of_set)).items()}
     say("other data sets")
@@ -87,52 +87,38 @@ def _pages(of_set):
     return pages
 
 
-def _ablations(report, study, profile, members, drawn):
-    """What each choice is worth: a table, its text and a sentence for each."""
-    table, questions, missing = ablations.ablations(study, profile, members, *drawn)
-    report.left_out += missing
-    made = {"ablations": table, "ablations_readable": ablations.readable(table)}
-    return made | {"ablation_sentences": ablations.sentences(table, questions)}
-
-
 def _compared(study, scored, dataset, drawn):
     """Comparison, best networks, pairs, goals and claims of one data set."""
     table = tables.comparison(study, scored, dataset)
-    runs = tables.run_table(study)
-    runs = tables.systems(runs[runs["run"].isin(table["run"])])["run"]
-    chosen = {run: study.predictions[run] for run in runs}
-    splits = study.splits.get(dataset)
-    pairs = {task: pairwise.compare(chosen, task, splits, *drawn) for task in TASKS}
-    pairs = {task: found for task, found in pairs.items() if len(found)}
-    letters = {task: pairwise.letters(found) for task, found in pairs.items()}
+    # Of each system the run with the lowest seed: chosen without looking at results.
+    chosen = {run: study.predictions[run] for run in sorted(table["run"].dropna())}
+    pairs = [pairwise.compare(chosen, task, study.splits.get(dataset), *drawn) for task in TASKS]
+    letters = {found["task"][0]: pairwise.letters(found) for found in pairs if len(found)}
     rows = [row for row in (tables.best(table, task) for task in TASKS) if row is not None]
-    made = {"comparison": table, "best": pd.DataFrame(rows).reindex(columns=tables.BEST)}
-    made["comparison_readable"] = tables.comparison_readable(table, letters)
-    made["pairs"] = pd.concat([pd.DataFrame(), *pairs.values()], ignore_index=True)
-    made["off_the_shelf"] = tables.off_the_shelf(study, dataset)
-    made["goals"] = goals(table, dataset)
-    made["claims"] = claims(study, dataset, *drawn)
-    return made
+    return {
+        "comparison": table,
+        "best": pd.DataFrame(rows).reindex(columns=tables.BEST),
+        "comparison_readable": tables.comparison_readable(table, letters),
+        "pairs": pd.concat(pairs, ignore_index=True),
+        "off_the_shelf": tables.off_the_shelf(study, dataset),
+        "goals": goals(table, dataset),
+        "claims": claims(study, dataset, *drawn),
+    }
 
 
 def _examined(study, comparison, dataset, members, drawn):
     """Subgroups, calibration and coverage of every system, and the labels."""
-    made = {}
-    for run, label in comparison[["run", "label"]].dropna().itertuples(index=False):
-        predictions = study.predictions[run]
-        faces = part(predictions, "test")
+    found = []
+    for run in comparison["run"].dropna():
+        faces = part(study.predictions[run], "test")
         resampled = draw(faces, study.splits.get(dataset), *drawn)
-        found = {"subgroups": subgroups(faces, resampled)}
-        found["gaps"] = gaps(found["subgroups"])
-        found["fairness"] = fairness(faces)
-        found["calibration"] = calibration.calibration(predictions)
-        if "age" in tasks_of(faces):
-            if {"age_q10", "age_q90"} <= set(faces):
-                found["coverage"] = calibration.coverage(faces, resampled)
-        for name, table in found.items():
-            made.setdefault(name, []).append(table.assign(run=run, label=label))
-    made = {name: pd.concat(parts, ignore_index=True) for name, parts in made.items()}
-    labels = tables.labels_of(study, dataset)
+        by_group = subgroups(faces, resampled)
+        found += [("subgroups", run, by_group), ("gaps", run, gaps(by_group))]
+        found.append(("fairness", run, fairness(faces)))
+        found.append(("calibration", run, calibration.calibration(study.predictions[run])))
+        if "age" in tasks_of(faces) and {"age_q10", "age_q90"} <= set(faces):
+            found.append(("coverage", run, calibration.coverage(faces, resampled)))
+    made, labels = _joined(study, found), tables.labels_of(study, dataset)
     made["label_conflicts"] = noise.label_conflicts(labels)
     made["label_noise"] = noise.label_noise(labels, *drawn)
     if len(members) > 1:
@@ -143,47 +129,47 @@ def _examined(study, comparison, dataset, members, drawn):
 
 def _near_duplicates(study, comparison, dataset, drawn):
     """Runs on the random split against their twins, and all runs on the clean test faces."""
-    splits, made = study.splits.get(dataset), {}
-
-    def add(name, run, effect, *arguments):
-        rows = effect(*arguments, splits, *drawn)
-        made.setdefault(name, []).append(rows.assign(run=run, label=study.label(run)))
-
-    key = {r: (tables.system_of(told), told.get("seed")) for r, told in study.configs.items()}
+    held, splits, found = study.predictions, study.splits.get(dataset), []
+    every = reversed(study.configs.items())  # of several twins the first counts
+    key = {(tables.system_of(told), told.get("seed")): run for run, told in every}
     for run, told in study.configs.items():
         if (told.get("dataset"), told.get("split")) == (dataset, "random"):
-            wanted = (tables.system_of(told | {"split": "group"}), told.get("seed"))
-            for twin in [other for other, found in key.items() if found == wanted][:1]:
-                both = study.predictions[twin], study.predictions[run]
-                add("random_split", run, random_split.split_effect, *both)
+            twin = key.get((tables.system_of(told | {"split": "group"}), told.get("seed")))
+            if twin:
+                rows = random_split.split_effect(held[twin], held[run], splits, *drawn)
+                found.append(("random_split", run, rows))
             if splits is not None:
-                effect = random_split.near_duplicates_effect
-                add("near_duplicates", run, effect, study.predictions[run])
+                rows = random_split.near_duplicates_effect(held[run], splits, *drawn)
+                found.append(("near_duplicates", run, rows))
     for run in comparison["run"].dropna():
         if splits is not None and study.configs[run].get("split", "group") == "group":
-            add("clean", run, random_split.clean_effect, study.predictions[run])
+            found.append(("clean", run, random_split.clean_effect(held[run], splits, *drawn)))
+    return _joined(study, found)
+
+
+def _joined(study, found):
+    """One table a name from (name, run, rows), with the run and its label."""
+    made = {}
+    for name, run, rows in found:
+        made.setdefault(name, []).append(rows.assign(run=run, label=study.label(run)))
     return {name: pd.concat(parts, ignore_index=True) for name, parts in made.items()}
 
 
 def write(report, folder):
-    """Store a report below `folder`; returns the bytes of its tables and figures.
-
-    ``tables/*.csv`` and ``figures/*.svg``, with captions, findings and what was left out as JSON,
-    and ``results.csv`` with intervals.
-    """
-    folder, written = Path(folder), []
+    """Store tables (CSV), figures (SVG) and texts (JSON) below `folder`; returns the bytes."""
+    folder, size, captions = Path(folder), 0, {}
     for name, table in report.tables.items():
-        written.append(folder / ("results.csv" if name == "results" else f"tables/{name}.csv"))
-        with write_aside(written[-1]) as aside:
+        path = folder / ("results.csv" if name == "results" else f"tables/{name}.csv")
+        with write_aside(path) as aside:
             table.to_csv(aside, index=False, float_format="%.6g", lineterminator="\n")
-    captions = {}
+            size += aside.stat().st_size
     for name, figure in report.figures.items():
-        written.append(folder / "figures" / f"{name}.svg")
-        with write_aside(written[-1]) as aside:
+        with write_aside(folder / "figures" / f"{name}.svg") as aside:
             # No date in the file: the same study gives the same bytes.
             figure.savefig(aside, format="svg", metadata={"Date": None})
+            size += aside.stat().st_size
         captions[name] = {"title": figure.finding, "caption": figure.caption}
     write_json(folder / "figures" / "captions.json", captions)
     write_json(folder / "tables" / "findings.json", report.findings)
     write_json(folder / "tables" / "left_out.json", report.left_out)
-    return sum(path.stat().st_size for path in written)
+    return size

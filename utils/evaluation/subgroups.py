@@ -16,33 +16,38 @@ from utils.vocabulary import CLASSES, HEADLINE, LOWER_IS_BETTER, truth_column
 
 SMALL = 30
 AXES = ("age_bin", "gender", "ethnicity")
+MEASURES = ("equalized_odds_difference", "demographic_parity_difference")
+GAPS = "task metric by worst worst_value worst_n best best_value best_n gap ranked small".split()
 
 
 def attributes(faces):
     """True age_bin, gender and ethnicity of each face as text, where the table has them."""
     codes = {axis: truth(faces, axis) for axis in AXES if truth_column(axis) in faces}
-    names = {axis: np.array([*CLASSES[axis], None], dtype=object) for axis in AXES}
-    seen = {axis: names[axis][code] for axis, code in codes.items() if (code >= 0).any()}
-    return pd.DataFrame(seen, index=faces.index)
+    names = {axis: np.array([*CLASSES[axis], None], dtype=object)[codes[axis]] for axis in codes}
+    return pd.DataFrame(names, index=faces.index).dropna(axis=1, how="all")
 
 
 def _members(faces):
     """(attributes, their values, mask of the faces): one attribute, two, then all, crossed."""
     labels = attributes(faces)
-    hits = {axis: {v: (labels[axis] == v).to_numpy() for v in CLASSES[axis]} for axis in labels}
-    for keys in (keys for k in range(1, len(hits) + 1) for keys in combinations(hits, k)):
+    for keys in (keys for k in range(1, len(AXES) + 1) for keys in combinations(labels, k)):
         for values in product(*(CLASSES[key] for key in keys)):
-            chosen = [hits[key][value] for key, value in zip(keys, values, strict=True)]
-            mask = np.logical_and.reduce(chosen)
+            mask = (labels[list(keys)] == values).all(axis=1).to_numpy()
             if mask.any():
                 yield keys, values, mask
 
 
-def _ratio(task, metric, parts):
-    """Per face the numerator and denominator of a metric that is a mean over faces."""
-    if task == "age":
-        return parts[:, 1 if metric == "mae" else 3], parts[:, 0]
-    return parts[:, :: len(CLASSES[task]) + 1].sum(axis=1), parts.sum(axis=1)
+def _ratios(faces):
+    """(task, metric) -> numerator and denominator [n, 2] of a metric that is a mean over faces."""
+    found = {}
+    for task in tasks_of(faces):
+        parts = statistics(faces, task)
+        if task == "age":
+            found |= {(task, "mae"): parts[:, [1, 0]], (task, "bias"): parts[:, [3, 0]]}
+        else:
+            right = parts[:, :: len(CLASSES[task]) + 1].sum(axis=1)
+            found[task, HEADLINE[task]] = np.stack([right, parts.sum(axis=1)], axis=1)
+    return found
 
 
 def subgroups(faces, resamples):
@@ -51,33 +56,25 @@ def subgroups(faces, resamples):
     For predictions of one split, which the resamples were drawn for. `bias` is predicted minus
     true age; `by` names the crossed attributes, which are empty where they are no part of it.
     """
-    scores, rows = {}, []
-    for task in tasks_of(faces):
-        parts = statistics(faces, task)
-        for metric in ("mae", "bias") if task == "age" else (HEADLINE[task],):
-            scores[task, metric] = _ratio(task, metric, parts)
-    flat = np.hstack([np.stack(pair, axis=1) for pair in scores.values()])
+    scores, rows = _ratios(faces), []
+    flat = np.hstack(list(scores.values()))
     for keys, values, mask in _members(faces):
         drawn = resamples.sums(flat, mask)
         with np.errstate(invalid="ignore", divide="ignore"):
             spread = drawn[:, ::2] / drawn[:, 1::2]
         told = {"by": " x ".join(keys), "group": ", ".join(values)}
         told |= dict.fromkeys(AXES, "") | dict(zip(keys, values, strict=True))
-        for number, ((task, metric), (top, bottom)) in enumerate(scores.items()):
-            n = int(bottom[mask].sum())
+        for number, ((task, metric), ratio) in enumerate(scores.items()):
+            top, n = ratio[mask].sum(axis=0)
             if n:
                 ends = interval(spread[:, number]) if n > 1 else (np.nan, np.nan)
-                value = float(top[mask].sum() / n)
-                rows.append((task, metric, *told.values(), value, *ends, n, n < SMALL))
+                rows.append((task, metric, *told.values(), top / n, *ends, int(n), n < SMALL))
     columns = ["task", "metric", "by", "group", *AXES, "value", "ci_low", "ci_high", "n", "small"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def gaps(table):
-    """Worst and best of `subgroups` and their gap; small groups are counted and left out.
-
-    For `bias`, worst is the group with the largest absolute bias.
-    """
+    """Worst (of bias: the largest) and best of `subgroups`, their gap; small ones are left out."""
     rows = []
     for (task, metric, by), every in table.groupby(["task", "metric", "by"], sort=False):
         ranked = every[~every["small"]]
@@ -90,7 +87,7 @@ def gaps(table):
             row |= {name: one["group"], f"{name}_value": one["value"], f"{name}_n": one["n"]}
         row |= {"gap": abs(row["worst_value"] - row["best_value"]), "ranked": len(ranked)}
         rows.append(row | {"small": len(every) - len(ranked)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=GAPS)
 
 
 def fairness(faces):
@@ -107,11 +104,9 @@ def fairness(faces):
         # A rate needs enough faces of both genders in each group.
         sizes = pd.crosstab(labels.to_numpy(), real).reindex(columns=[0, 1], fill_value=0)
         big = set(sizes.index[(sizes >= SMALL).all(axis=1)])
-        keep, codes = labels.isin(big).to_numpy(), pd.factorize(labels)[0]  # it is slow on text
-        for name in ("equalized_odds_difference", "demographic_parity_difference"):
-            if len(big) > 1:
-                measure, groups = getattr(fair, name), codes[keep]
-                value = float(measure(real[keep], guess[keep], sensitive_features=groups))
-                left = labels.dropna().nunique() - len(big)
-                rows.append(("gender", axis, name, value, int(keep.sum()), left))
+        keep, left = labels.isin(big).to_numpy(), labels.nunique() - len(big)
+        codes = pd.factorize(labels[keep])[0]  # it is slow on text
+        for name in MEASURES * (len(big) > 1):
+            value = getattr(fair, name)(real[keep], guess[keep], sensitive_features=codes)
+            rows.append(("gender", axis, name, float(value), int(keep.sum()), left))
     return pd.DataFrame(rows, columns=["task", "by", "measure", "value", "n", "small_left_out"])

@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 
 from utils import vocabulary as words
-from utils.evaluation.baselines import baseline
 from utils.evaluation.bootstrap import draw, groups_of, intervals
 from utils.evaluation.columns import part
-from utils.evaluation.metrics import evaluate
+from utils.evaluation.metrics import baseline, evaluate
 from utils.plan import RunConfig
 from utils.vocabulary import HEADLINE, TASK_LABELS, TASKS, written
 
 RUN_COLUMNS = "run dataset model protocol input_size seed split study label system".split()
 BEST = ["task", "run", "label", "value", "ci_low", "ci_high", "chosen_on"]
+ENDS = {"": "value", "_low": "ci_low", "_high": "ci_high", "_val": "validation"}
+LABELS = ("age", "gender", "ethnicity")
 COSTS = {"parameters": ("parameters (M)", 1e6), "flops": ("FLOPs an image (G)", 1e9)}
 TIMES = {"train_seconds": ("training (min)", 60), "images_per_second": ("images/s", 1)}
 TIMES |= {"latency_ms": ("latency (ms)", 1)}
@@ -34,35 +35,26 @@ def run_table(study):
     """`RUN_COLUMNS` of each run; `system` is the run of the lowest seed with the same settings."""
     usual = dict.fromkeys(("dataset", "model", "protocol", "study"), "")
     usual |= {"input_size": 0, "seed": 0, "split": "group"}
-    rows, known = [], {}
-    for run in sorted(study.configs, key=lambda run: (study.configs[run].get("seed") or 0, run)):
-        config = study.configs[run]
+    rows = []
+    for run, config in sorted(study.configs.items()):
         row = {name: config.get(name) or value for name, value in usual.items()}
-        system = known.setdefault(system_of(config), run)
-        rows.append(row | {"run": run, "label": study.label(run), "system": system})
-    return pd.DataFrame(rows, columns=RUN_COLUMNS).sort_values("run", ignore_index=True)
+        rows.append(row | {"run": run, "label": study.label(run), "system": system_of(config)})
+    table = pd.DataFrame(rows, columns=RUN_COLUMNS)
+    first = table.sort_values("seed", kind="stable").groupby("system")["run"].first()
+    return table.assign(system=table["system"].map(first))
 
 
 def comparable(study):
     """The study without the runs that only an ablation shows (``study: ablation``)."""
     odd = {run for run, config in study.configs.items() if config.get("study") == "ablation"}
-    held = {
-        name: {run: value for run, value in getattr(study, name).items() if run not in odd}
-        for name in ("predictions", "histories", "configs", "costs")
-    }
-    return replace(study, results=study.results[~study.results["run"].isin(odd)], **held)
-
-
-def systems(runs):
-    """One run for each system, the one with the lowest seed: chosen without looking at results."""
-    return runs.sort_values("seed", kind="stable").drop_duplicates("system").sort_values("run")
+    held = {"results": study.results[~study.results["run"].isin(odd)]}
+    for name in ("predictions", "histories", "configs", "costs"):
+        held[name] = {run: one for run, one in getattr(study, name).items() if run not in odd}
+    return replace(study, **held)
 
 
 def study_intervals(study, resamples=2000, seed=129):
-    """Metrics of all runs on their test faces, with intervals, and the value on validation faces.
-
-    Columns of `run_table` (`split_kind`: group-aware or random) and of `bootstrap.intervals`.
-    """
+    """`bootstrap.intervals` of all runs, the validation value, `run_table` (split: split_kind)."""
     keys, tables = ["task", "metric"], []
     for row in run_table(study).rename(columns={"split": "split_kind"}).to_dict("records"):
         predictions = study.predictions.get(row["run"])
@@ -81,20 +73,14 @@ def on_main_split(rows, dataset, column="split"):
     return rows[group] if group.any() else rows
 
 
-def networks(table):
-    """Rows of the study's own networks: neither off-the-shelf systems nor the baseline."""
-    return table[~table["protocol"].isin(["off_the_shelf", "baseline"])]
-
-
 def labels_of(study, dataset):
     """True labels of all faces of a data set: from its runs and from its split file."""
     runs = on_main_split(run_table(study), dataset)
-    wanted = ["image", "split", "group", "age", "gender", "ethnicity"]
     tables = [study.predictions[run] for run in runs["run"] if run in study.predictions]
     listed = study.splits.get(dataset)
     if listed is not None and "age" in listed and (runs["split"] == "group").any():
         tables.append(listed)
-    tables = [table[[name for name in wanted if name in table]] for table in tables]
+    tables = [table.filter(("image", "split", "group", *LABELS)) for table in tables]
     faces = pd.concat([pd.DataFrame(columns=["image", "split"]), *tables], ignore_index=True)
     faces = faces.drop_duplicates("image", ignore_index=True)
     return faces.assign(group=groups_of(faces, listed))
@@ -103,16 +89,14 @@ def labels_of(study, dataset):
 def comparison(study, scored, dataset):
     """Systems by tasks with the baseline (last row) and costs, from `study_intervals`.
 
-    For each task the test value of the headline metric, its interval `<task>_low`, `<task>_high`,
-    and the value on validation faces `<task>_val`, means over seeds; `COSTS`; `TIMES`, measured
-    alone where any run of the study was: times of a busy machine do not stand beside them.
+    For each task the headline metric on test faces, `<task>_low`, `<task>_high` and `<task>_val`
+    (validation faces), means over seeds; `COSTS`; `TIMES`, those measured alone where any were.
     """
     here = on_main_split(scored, dataset, "split_kind").sort_values("seed", kind="stable")
     table = here.drop_duplicates("system").set_index("system", drop=False)
     groups = here[here["metric"] == here["task"].map(HEADLINE)].groupby(["system", "task"])
-    ends = {"": "value", "_low": "ci_low", "_high": "ci_high", "_val": "validation"}
-    means = groups[list(ends.values())].mean().unstack()
-    found = {t + end: means.get((name, t)) for end, name in ends.items() for t in TASKS}
+    means = groups[list(ENDS.values())].mean().unstack()
+    found = {t + end: means.get((name, t)) for end, name in ENDS.items() for t in TASKS}
     alone = any("idle" in cost for cost in study.costs.values())
     for name in (*COSTS, *TIMES):
         costs = [study.costs.get(run, {}) for run in table["run"]]
@@ -131,20 +115,22 @@ def comparison(study, scored, dataset):
     return table.astype(dict.fromkeys(found, float)).astype({"seeds": int})
 
 
-def best(table, task):
-    """Row of the best network of a task in `comparison`, or None; as `BEST` and more.
+def networks(table):
+    """Rows of the study's own networks: neither off-the-shelf systems nor the baseline."""
+    return table[~table["protocol"].isin(["off_the_shelf", "baseline"])]
 
-    Chosen on validation faces where predictions of them are held, else on test faces.
-    """
+
+def best(table, task):
+    """`BEST` of the best network of a task in `comparison`, on validation faces if any; or None."""
     rows = networks(table).dropna(subset=[task])
     if rows.empty:
         return None
     column = f"{task}_val" if rows[f"{task}_val"].notna().any() else task
     lower = HEADLINE[task] in words.LOWER_IS_BETTER
-    top = rows.loc[rows[column].idxmin() if lower else rows[column].idxmax()].to_dict()
-    chosen = {"task": task, "chosen_on": "test" if column == task else "validation"}
-    ends = {"value": top[task], "ci_low": top[f"{task}_low"], "ci_high": top[f"{task}_high"]}
-    return pd.Series(top | chosen | ends)
+    top = rows.loc[rows[column].idxmin() if lower else rows[column].idxmax()]
+    told = {name: top[task + end] for end, name in ENDS.items()}
+    told |= {"task": task, "chosen_on": "test" if column == task else "validation"}
+    return pd.Series(top.to_dict() | told)
 
 
 def off_the_shelf(study, dataset):
@@ -164,27 +150,11 @@ def seeds_table(scored):
     return table[table["seeds"] > 1].reset_index(drop=True)
 
 
-def missing_runs(study, configs, reasons=None):
-    """Which of some `RunConfig` are not in the study: run, label, reason.
-
-    `reasons` holds texts by run, data set, model or protocol.
-    """
-    usual, rows = "no finished run was found; start it again, it goes on from its checkpoint", []
-    for config in (config for config in configs if not study.matching(config)):
-        keys = (config.run, config.dataset, config.model, config.protocol)
-        told = [(reasons or {})[key] for key in keys if key in (reasons or {})]
-        rows.append((config.run, config.label, (told or [usual])[0]))
-    return pd.DataFrame(rows, columns=["run", "label", "reason"])
-
-
 def readable(table, columns):
-    """A table as text for a page, by titles and columns as in ``pages.yaml``.
-
-    Its `metric` or `task` says the unit of its values.
-    """
+    """A table as text, by ``pages.yaml``; its `metric` or `task` says the unit of its values."""
     rows = table.to_dict("records")
-    told = [{title: _cell(row, what) for title, what in columns.items()} for row in rows]
-    return pd.DataFrame(told, columns=list(columns))
+    cells = {title: [_cell(row, what) for row in rows] for title, what in columns.items()}
+    return pd.DataFrame(cells)
 
 
 def _cell(row, what):

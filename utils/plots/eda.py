@@ -66,10 +66,9 @@ def joint_counts(table, dataset):
     """Faces by age bin, gender and ethnicity: two heat-maps of counts."""
     faces = _labelled(table, "age", "gender", "ethnicity")
     figure, panels = theme.canvas(1, 2, height=4.2, width=9.5, sharey=True)
-    every = pd.MultiIndex.from_product([GENDERS, ETHNICITIES, range(len(AGE_BINS))])
-    counts = faces.groupby(["gender", "ethnicity", age_bin(faces["age"])]).size()
-    cells = counts.reindex(every, fill_value=0).to_numpy()
-    cells = cells.reshape(len(GENDERS), len(ETHNICITIES), len(AGE_BINS))
+    places = [faces["gender"].map(GENDERS.index), faces["ethnicity"].map(ETHNICITIES.index)]
+    cells = np.zeros((len(GENDERS), len(ETHNICITIES), len(AGE_BINS)), int)
+    np.add.at(cells, (*places, age_bin(faces["age"])), 1)
     for gender, axes, count in zip(GENDERS, panels, cells, strict=True):
         texts = [[f"{value:,}" for value in line] for line in count]
         limits = 0, np.log10(cells.max() + 1)
@@ -219,19 +218,18 @@ def split_composition(table, dataset):
     used = table[table["split"] != "excluded"]
     parts = [part for part in SPLITS if (used["split"] == part).any()]
     known = used["age"].dropna()
-    labels = {"age (years)": pd.Series(np.array(AGE_BINS)[age_bin(known)], known.index)}
-    labels |= {name: used[name].dropna() for name in ("gender", "ethnicity")}
-    views = list(zip(labels, labels.values(), (AGE_BINS, GENDERS, ETHNICITIES), strict=True))
-    views = [view for view in views if len(view[1])]
+    bins = pd.Series(np.array(AGE_BINS, object)[age_bin(known)], known.index)
+    views = (bins, AGE_BINS), (used["gender"], GENDERS), (used["ethnicity"], ETHNICITIES)
+    views = [(values, order) for values, order in views if values.notna().any()]
     width, widest = max(theme.WIDTH, 3.6 * len(views)), 0.0
     figure, panels = theme.canvas(1, len(views), width=width, squeeze=False)
-    for axes, (name, values, order) in zip(panels[0], views, strict=True):
-        shares = pd.crosstab(values, used["split"][values.index], normalize="columns")
+    for axes, (values, order) in zip(panels[0], views, strict=True):
+        shares = pd.crosstab(values, used["split"], normalize="columns")
         shares = shares.reindex(index=order, columns=parts, fill_value=0.0)
         widest = max(widest, float((shares.max(axis=1) - shares.min(axis=1)).max()))
         tilt, tints = 30 if len(shares) > 2 else 0, theme.PALETTE[: len(parts)]
         shares.plot.bar(ax=axes, width=0.8, rot=tilt, color=tints, legend=False)
-        axes.set(title=name, xlabel="")
+        axes.set(title=values.name or "age (years)", xlabel="")
         axes.grid(axis="x", visible=False)
         theme.percent(axes)
     panels[0][0].set(ylabel="share of the split")

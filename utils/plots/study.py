@@ -159,6 +159,8 @@ def cost(held, study, dataset):
         axes.set(xscale="log", xlabel="FLOPs an image (G)", title=NAMES[task])
         axes.set_ylabel("years" if task == "age" else "accuracy")
         names.append("; ".join(on["label"]))
+    for axes in grid.ravel()[len(tasks) :]:
+        axes.set_visible(False)
     caption = f"The line joins the best models at each cost; test faces; {INTERVALS}"
     title = f"Best {NAMES[tasks[0]]} at each cost, from cheap to dear: {names[0]}"
     return theme.finish(theme.legend(figure, known), title, dataset, caption)

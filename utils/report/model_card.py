@@ -12,9 +12,9 @@ import jinja2
 import pandas as pd
 
 from utils import models, study
-from utils.evaluation.baselines import baseline
-from utils.evaluation.bootstrap import Resamples, groups_of, intervals
+from utils.evaluation.bootstrap import draw, intervals
 from utils.evaluation.columns import part
+from utils.evaluation.metrics import baseline
 from utils.evaluation.subgroups import AXES, subgroups
 from utils.evaluation.tables import readable
 from utils.files import read_json, write_aside
@@ -42,7 +42,7 @@ def metrics_rows(predictions: pd.DataFrame, groups) -> list[dict]:
 def groups_rows(predictions: pd.DataFrame, groups) -> list[dict]:
     """Test errors of each age bin, gender and ethnicity, as text."""
     faces, rows = part(predictions, "test"), {}
-    found = subgroups(faces, Resamples(groups_of(faces, groups)))
+    found = subgroups(faces, draw(faces, groups))
     for row in found[found["by"].isin(AXES)].itertuples():
         title = f"{row.group} (small)" if row.small else row.group
         told = rows.setdefault(title, {"true label": title, "n": f"{row.n:,}"})

@@ -47,14 +47,12 @@ def write_mean_maps(folder: Path) -> Path | None:
         return None
     drawn, path = io.BytesIO(), folder / "figures" / "mean_maps.png"
     figure.savefig(drawn, format="png", dpi=110)
-    for colours in (256, 128, 64, 32, 16):
-        small = io.BytesIO()
-        picture = Image.open(drawn).convert("RGB").quantize(colours, kmeans=1)
-        picture.save(small, "PNG", optimize=True)
-        if small.tell() <= MOST_BYTES:
-            break
     with write_aside(path) as aside:
-        aside.write_bytes(small.getvalue())
+        for colours in (256, 128, 64, 32, 16):
+            picture = Image.open(drawn).convert("RGB").quantize(colours, kmeans=1)
+            picture.save(aside, "PNG", optimize=True)
+            if aside.stat().st_size <= MOST_BYTES:
+                break
     return path
 
 

@@ -3,10 +3,10 @@
 from fnmatch import fnmatch
 from pathlib import Path
 
+import pandas as pd
 from IPython.display import Markdown, display
 
 from utils import plan
-from utils.evaluation.tables import missing_runs
 from utils.files import read_json
 from utils.notebook import show
 from utils.paths import ROOT
@@ -39,7 +39,7 @@ def show_table(report, name: str, caption: str, titles: dict | None = None) -> N
         show(table.rename(columns=titles or {}).reset_index(drop=True), caption)
 
 
-def not_run(study, folder: Path, profile: str = ""):
+def not_run(study, folder: Path, profile: str = "") -> pd.DataFrame:
     """Runs that the profiles of a study plan and the study lacks: run, label, reason.
 
     Reasons stand in ``not_run.json`` of the study folder (by run, data set, model or protocol) and
@@ -48,10 +48,14 @@ def not_run(study, folder: Path, profile: str = ""):
     asked = {profile} if profile else {told.get("profile") for told in study.configs.values()}
     profiles = [plan.load_profile(name) for name in plan.names() if name in asked]
     steps = {step.name: step for profile in profiles for step in plan.steps(profile) if step.config}
-    told = folder / "not_run.json"
-    reasons = read_json(told) if told.is_file() else {}
+    reasons = read_json(folder / "not_run.json") if (folder / "not_run.json").is_file() else {}
     for log in folder.parent.glob("logs/*.failed.ipynb"):
         if (name := log.name.split(".failed")[0]) in steps:
             lines = log.with_name(f"{name}.log").read_text("utf-8").splitlines()
             reasons[steps[name].config.run] = ["ended without a word", *lines][-1]
-    return missing_runs(study, [step.config for step in steps.values()], reasons)
+    usual, rows = "no finished run was found; start it again, it goes on from its checkpoint", []
+    for config in (step.config for step in steps.values() if not study.matching(step.config)):
+        keys = (config.run, config.dataset, config.model, config.protocol)
+        told = next((reasons[key] for key in keys if key in reasons), usual)
+        rows.append((config.run, config.label, told))
+    return pd.DataFrame(rows, columns=["run", "label", "reason"])

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from nbconvert.filters import strip_ansi
 
 from utils.report.html import write_article
 
 _CELL = re.compile(r"^(?:Executing|Ending) Cell (\d+)")
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _HEARTBEAT = 60  # seconds between lines where there is no terminal
 
 
@@ -45,7 +45,7 @@ class Progress(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one message of papermill; show that the step is alive, and what it said last."""
-        text = _ESCAPES.sub("", record.getMessage())
+        text = strip_ansi(record.getMessage())
         if found := _CELL.match(text):
             self.cell = int(found[1])
             return
@@ -83,7 +83,7 @@ def run_step(notebook: Path, folder: Path, name: str, parameters: dict, asked) -
             papermill.execute_notebook(str(notebook), str(partial), parameters, **quiet)
             write_article(partial, folder / f"{name}.html", subtitle=asked.label)
         except Exception as error:
-            log.write(_ESCAPES.sub("", f"{type(error).__name__}: {error}").strip() + "\n")
+            log.write(strip_ansi(f"{type(error).__name__}: {error}").strip() + "\n")
             raise
         os.replace(partial, folder / f"{name}.ipynb")
 

@@ -42,18 +42,17 @@ def choose(folder: Path | None = None, gpu: bool | None = None) -> tuple[str, li
     return ("gpu" if gpu else "cpu"), []
 
 
-def _listed(text) -> tuple[str, ...]:
-    """``"a,b"``, as Snakemake's config gives it (also as a lone number), to a tuple of str."""
-    return tuple(part.strip() for part in str(text or "").split(",") if part.strip())
-
-
 def planned(profile: plan.Profile, config: dict) -> tuple[list[plan.Step], dict[str, str]]:
     """The steps that can and should run, and name -> reason of those that are left out.
 
     `config` may hold ``backbones``, ``seeds`` and ``only`` (ablations, or ``trainings``), comma-
     separated, and ``most_minutes``. A name that is unknown is a ValueError of one line.
     """
-    seeds, only = _listed(config.get("seeds")), _listed(config.get("only"))
+    # Snakemake's config gives a lone number as such.
+    texts = [str(config.get(name) or "") for name in ("backbones", "seeds", "only")]
+    backbones, seeds, only = (
+        tuple(part.strip() for part in text.split(",") if part.strip()) for text in texts
+    )
     if not all(seed.isdigit() for seed in seeds):
         raise ValueError(f"--seeds: expected whole numbers such as 1,2, saw {config['seeds']!r}")
     named = {one.name: one for one in profile.ablations}
@@ -62,13 +61,8 @@ def planned(profile: plan.Profile, config: dict) -> tuple[list[plan.Step], dict[
         kept = {"ablations": [named[name] for name in only if name in named]}
         kept |= {} if "trainings" in only else {"trainings": []}
         profile = profile.model_copy(update=kept)
-    backbones = _listed(config.get("backbones"))
     steps = plan.steps(profile, backbones, tuple(map(int, seeds)))
-    _known("backbone", backbones, BACKBONES)
-    trained = {step.config.model for step in steps if step.config}
-    if set(backbones) - trained:
-        own = [one.model for one in plan.configs(profile) if one.protocol not in OWN_NETWORKS]
-        _known("backbone", backbones, dict.fromkeys(own), f" in profile {profile.name}")
+    _check_backbones(profile, backbones, steps)
     # A study without a report of its own adds to the published one, and repeats none of its runs.
     folders = [] if profile.report else PUBLISHED.glob("runs/*/")
     published = Study(configs={folder.name: read_config(folder) for folder in folders})
@@ -77,8 +71,6 @@ def planned(profile: plan.Profile, config: dict) -> tuple[list[plan.Step], dict[
     _known("data set", needed, LOADERS)
     missing = {name for name in needed if not is_there(name)}
     for step in steps:
-        if step.config and step.config.protocol not in OWN_NETWORKS:
-            _known("backbone", [step.config.model], BACKBONES)
         if (dataset := step.parameters.get("dataset")) in missing:
             left_out[step.name] = f"{dataset} is not in {data_dir()}; see data/README.md"
         elif step.config and published.matching(step.config):
@@ -86,6 +78,16 @@ def planned(profile: plan.Profile, config: dict) -> tuple[list[plan.Step], dict[
         elif step.minutes > most:
             left_out[step.name] = f"takes {step.minutes:g} minutes"
     return [step for step in steps if step.name not in left_out], left_out
+
+
+def _check_backbones(profile: plan.Profile, asked, steps: list[plan.Step]) -> None:
+    """Whether the backbones of a profile exist, and those that were asked for are in its steps."""
+    trained = [one.config for one in steps if one.config]
+    own = [one.model for one in trained if one.protocol not in OWN_NETWORKS]
+    _known("backbone", [*asked, *own], BACKBONES)
+    if set(asked) - {one.model for one in trained}:
+        every = [one.model for one in plan.configs(profile) if one.protocol not in OWN_NETWORKS]
+        _known("backbone", asked, dict.fromkeys(every), f" in profile {profile.name}")
 
 
 def _known(kind: str, names, known, place: str = "") -> None:
@@ -189,28 +191,28 @@ def _stop(number: int, frame) -> None:
     """On a signal: end everything that this process started, and say how to go on."""
     for other in _SIGNALS:
         signal.signal(other, signal.SIG_IGN)  # once is enough
-    end_children(psutil.Process())  # here, while Snakemake still knows its own
+    _end_children(psutil.Process())  # here, while Snakemake still knows its own
     with contextlib.suppress(OSError):  # the terminal may be gone
         print(f"\nStopped; finished epochs and steps stay. To go on: {_COMMAND}", file=sys.stderr)
     raise SystemExit(128 + number)
 
 
-def end_children(process: psutil.Process) -> None:
+def _end_children(process: psutil.Process) -> None:
     """End all that a process started, each halted first, so that no new child escapes."""
     for child in process.children():
         with contextlib.suppress(psutil.Error):
             child.suspend()
-            end_children(child)
+            _end_children(child)
             child.kill()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./run_all.sh", description=__doc__)
     parser.add_argument("profile", nargs="?", help=", ".join(plan.names()))
-    parser.add_argument("--backbones", default="", help="such as resnet50,vgg19")
-    parser.add_argument("--seeds", default="", help="such as 1,2,3")
-    parser.add_argument("--only", default="", help="names of ablations, such as age,tasks")
-    parser.add_argument("--most-minutes", default="", help="leave longer trainings out")
+    texts = {"backbones": "such as resnet50,vgg19", "seeds": "such as 1,2,3"}
+    texts |= {"only": "ablations, such as age,tasks", "most-minutes": "leave longer trainings out"}
+    for name, told in texts.items():
+        parser.add_argument(f"--{name}", default="", help=told)
     parser.add_argument("--dry-run", action="store_true", help="list the steps and stop")
     parser.add_argument("--force", action="store_true", help="do everything again")
     return parser
