@@ -73,7 +73,7 @@ rule collect:
     output:
         f"{OUT}/study/results.csv",
     shell:
-        "{sys.executable:q} -m utils.report.publish --profile {PROFILE.name} --out {OUT}/study"
+        "{sys.executable:q} -m utils.report.gather {PROFILE.name} {OUT}/study"
 
 
 # A rule for each step, so that they run in the order of the plan.

@@ -1,5 +1,6 @@
 """Fixtures: real data and weights where they are at hand, a work folder that is thrown away."""
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -58,6 +59,14 @@ def work_dir(tmp_path, monkeypatch) -> Path:
     """A work folder of this test alone."""
     monkeypatch.setenv("FACES_WORK_DIR", str(tmp_path / "work"))
     return tmp_path / "work"
+
+
+def script(name: str):
+    """A script that stands beside what it makes, as a module."""
+    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 # ---------------------------------------------------------------- trainings, by the notebooks

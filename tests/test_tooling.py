@@ -1,7 +1,6 @@
 """The plan of a study, the lists of dependencies, and the scripts that stand alone."""
 
 import ast
-import importlib.util
 import json
 import os
 import re
@@ -12,6 +11,7 @@ import tomllib
 import pandas as pd
 import pytest
 import yaml
+from conftest import script
 
 from utils import plan
 from utils.files import DataError, read_json
@@ -169,11 +169,7 @@ SPLIT = SPLIT.assign(age=["26", "80", "3"], gender=["male", "female", "male"], e
 
 @pytest.fixture(scope="module")
 def convert():
-    path = ROOT / "reports" / "study" / "off_the_shelf" / "convert.py"
-    spec = importlib.util.spec_from_file_location("convert", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("reports/study/off_the_shelf/convert.py")
 
 
 def _scores(**columns):

@@ -169,7 +169,7 @@ def _run(profile: plan.Profile, steps: list[plan.Step], config: dict, folder: Pa
     if (folder / "06_comparison_report.html").exists():
         print(f"The report:     {folder / '06_comparison_report.html'}")
     if not profile.report:
-        print("To add its runs to the published study: python -m utils.report.publish")
+        print("To add its runs to the published study: python reports/study/publish.py")
     print(f"All the pages:  {write_index(folder.parent)}")
     return int(bool(failed) or any(statuses))
 

@@ -1,4 +1,4 @@
-"""Ship a network with its model card: ``python -m utils.report.model_card RUN [NAME]``.
+"""Ship a network with its model card: ``python data/models/make_card.py RUN [NAME]``.
 
 Writes ``data/models/NAME`` (float16 weights, how to build it, a card) from a finished run. Every
 figure of the card is computed from the run's predictions.
@@ -19,7 +19,6 @@ from utils.evaluation.subgroups import AXES, subgroups
 from utils.evaluation.tables import readable
 from utils.files import read_json, write_aside
 from utils.paths import runs_dir
-from utils.report.html import TEMPLATES
 from utils.vocabulary import run_label, written
 
 COLUMNS = {
@@ -65,7 +64,7 @@ def write_card(run: str, name: str = "", root: Path = models.SHIPPED) -> Path:
     predictions = pd.read_parquet(folder / "predictions.parquet")
     target = models.ship(run, name or config["model"], root)
     groups = study.published_split(config["dataset"])
-    template = jinja2.Template((TEMPLATES / "model_card.md").read_text("utf-8"))
+    template = jinja2.Template(Path(__file__).with_name("card.md.j2").read_text("utf-8"))
     text = template.render(
         **config | {"label": run_label(config), "name": target.name, "run": run},
         parameters=cost["parameters"] / 1e6,
@@ -81,7 +80,7 @@ def write_card(run: str, name: str = "", root: Path = models.SHIPPED) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m utils.report.model_card")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run")
     parser.add_argument("name", nargs="?", default="", help="default: that of the backbone")
     parser.add_argument("--out", type=Path, default=models.SHIPPED)

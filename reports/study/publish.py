@@ -1,8 +1,7 @@
-"""Publish a study: ``python -m utils.report.publish [RUN ...]`` fills ``reports/study``.
+"""Publish the study: ``python reports/study/publish.py [RUN ...]``, from the project's folder.
 
-Copies finished runs on real faces (all of them, or those named), scores them, and makes the pages.
-No picture of a single real face is in what it writes. With ``--profile`` it only gathers the
-finished runs of a profile, which is what the Snakefile calls.
+Copies finished runs on real faces (all of them, or those named) into ``reports/study``, scores
+them, and makes the pages. No picture of a single real face is in what it writes.
 """
 
 import argparse
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from utils import datasets, plan, study
+from utils import datasets, study
 from utils.evaluation import report as reports
 from utils.explain.summary import summarise_study
 from utils.files import write_aside
@@ -29,15 +28,6 @@ STUDY = ROOT / "reports" / "study"
 GALLERY = "05_gradcam_gallery"
 SPLIT_COLUMNS = ["image", "split", "group", "age", "gender", "ethnicity"]
 MOST_BYTES = 150_000  # of the picture that README shows
-
-
-def gather(profile: str, folder: Path) -> None:
-    """Export the finished runs that a profile plans, or that name it in their configuration."""
-    planned = map(study.finished, plan.configs(plan.load_profile(profile)))
-    found = sorted({*filter(None, planned), *study.find_runs(profile=profile)})
-    if not found:
-        raise ValueError(f"no finished run of profile {profile} in {runs_dir()}")
-    study.export(found, folder)
 
 
 def write_mean_maps(folder: Path) -> Path | None:
@@ -107,15 +97,11 @@ def publish(names: list[str], folder: Path = STUDY, resamples: int = 2000) -> bo
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m utils.report.publish")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="*", help="default: all on real faces")
     parser.add_argument("--out", type=Path, default=STUDY)
-    parser.add_argument("--profile", help="only gather the finished runs of this profile")
     asked = parser.parse_args(arguments)
     try:
-        if asked.profile:
-            gather(asked.profile, asked.out)
-            return 0
         return 0 if publish(asked.runs, asked.out) else 1
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
