@@ -15,8 +15,9 @@ from utils.datasets.table import FaceSet
 from utils.evaluation.bootstrap import intervals
 from utils.evaluation.columns import known, part, predicted, probabilities, truth
 from utils.evaluation.metrics import baseline
+from utils.evaluation.tables import readable
 from utils.files import DataError
-from utils.vocabulary import CLASSES, HEADLINE, METRIC_LABELS, TASK_LABELS, written
+from utils.vocabulary import CLASSES, HEADLINE, TASK_LABELS, written
 
 _DPI, _WIDTH = 150, 100  # sharp on screens with small pixels; pixels shown for an inch of figure
 _TABLES = (
@@ -114,17 +115,8 @@ def scores(predictions: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 def scores_text(table: pd.DataFrame) -> pd.DataFrame:
     """`scores` as text for a page."""
-    rows = [
-        {
-            "task": TASK_LABELS[row.task],
-            "metric": METRIC_LABELS[row.metric],
-            "this run [95 % interval]": written(row.value, row.ci_low, row.ci_high, row.metric),
-            "baseline": written(row.baseline, metric=row.metric),
-            "faces": f"{row.n:,}",
-        }
-        for row in table.itertuples()
-    ]
-    return pd.DataFrame(rows)
+    run = {"this run [95 % interval]": ["value", "ci_low", "ci_high"], "baseline": ["baseline"]}
+    return readable(table, {"task": "task", "metric": "metric", **run, "faces": "n"})
 
 
 def sentence(table: pd.DataFrame, label: str, dataset: str) -> str:
