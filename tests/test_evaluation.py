@@ -98,30 +98,16 @@ def test_bootstrap_equals_a_plain_loop(faces):
     np.testing.assert_array_equal(drawn.sums(values, mask), drawn.sums(values * mask[:, None]))
 
 
-def test_bootstrap_interval_covers_the_truth_also_with_clusters():
-    # 150 pairs of identical faces: only the cluster bootstrap knows that n is 150, not 300.
-    draw, hits, widths = np.random.default_rng(1), [0, 0], [[], []]
-    for trial in range(200):
-        right = np.repeat(draw.random(150) < 0.8, 2).astype(float)
-        for kind, groups in enumerate((np.arange(300) // 2, np.arange(300))):
-            drawn = bootstrap.Resamples(groups, 400, trial).sums(right[:, None])[:, 0] / 300
-            low, high = bootstrap.interval(drawn)
-            hits[kind] += low <= 0.8 <= high
-            widths[kind].append(high - low)
-    assert 0.90 <= hits[0] / 200 <= 0.99
-    assert hits[1] / 200 < 0.88
-    assert np.mean(widths[0]) / np.mean(widths[1]) == pytest.approx(np.sqrt(2), rel=0.05)
-
-
-def test_bootstrap_is_repeatable_and_refuses_nonsense(faces):
+def test_bootstrap_is_repeatable_draws_the_groups_of_the_split_and_refuses_nonsense(faces):
     first, again = (bootstrap.Resamples(faces["group"], 50, 5).counts for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    with pytest.raises(DataError, match="no faces"):
-        bootstrap.Resamples([])
-    with pytest.raises(DataError, match="without a group"):
-        bootstrap.Resamples(["a", None])
-    with pytest.raises(ValueError, match="at least 2"):
-        bootstrap.Resamples(["a"], n=1)
+    splits = pd.DataFrame({"image": ["b", "a"], "group": ["g", "g"]})
+    three = pd.DataFrame({"image": ["a", "b", "c"]})  # unknown faces stand alone
+    assert bootstrap.groups_of(three, splits).tolist() == ["g", "g", "c"]
+    told = {"no faces": ([], 9), "without a group": (["a", None], 9), "at least 2": (["a"], 1)}
+    for error, asked in told.items():
+        with pytest.raises(ValueError, match=error):
+            bootstrap.Resamples(*asked)
     with pytest.raises(ValueError, match="rows of values"):
         bootstrap.Resamples(["a", "b"], n=5).sums(np.zeros((3, 1)))
     with pytest.raises(DataError, match="no faces in split 'test'"):
@@ -143,12 +129,6 @@ def test_a_mean_over_duplicates_is_as_uncertain_as_over_their_groups():
     assert odd["value"] == 2.0 and odd["n"] == 3
     assert (odd["ci_low"], odd["ci_high"]) == (1.0, 4.0)
     assert bootstrap.bootstrap_mean([np.nan])["n"] == 0
-
-
-def test_groups_come_from_the_splits_table_and_unknown_faces_stand_alone():
-    table = pd.DataFrame({"image": ["a", "b", "c"]})
-    splits = pd.DataFrame({"image": ["b", "a"], "group": ["g", "g"]})
-    assert bootstrap.groups_of(table, splits).tolist() == ["g", "g", "c"]
 
 
 def test_mcnemar_and_holm_by_hand():
@@ -261,6 +241,10 @@ def test_temperature_is_recovered_and_fitted_on_validation_only():
     assert first["binning"]["gender"] == "15 equal-width bins"
     alone = calibration.calibration(faces[test])
     assert alone["temperature"].isna().all()
+    # Bare answers (all 0 or 1) say nothing of confidence.
+    bins = probability_columns("age_bin")
+    faces[bins] = np.eye(5)[faces[bins].to_numpy().argmax(axis=1)]
+    assert set(calibration.calibration(faces)["task"]) == {"gender", "ethnicity"}
 
 
 def test_coverage_by_hand(faces):

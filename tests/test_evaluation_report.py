@@ -11,13 +11,12 @@ from test_evaluation import fake_predictions
 from utils import study as studies
 from utils.evaluation import ablations, cross_dataset, noise, references, tables
 from utils.evaluation.__main__ import main
-from utils.evaluation.calibration import calibration
 from utils.evaluation.findings import findings
 from utils.evaluation.report import PAGES, build, write
 from utils.plan import Profile, RunConfig, variants
 from utils.plots.study import draw
 from utils.study import Study, load_study
-from utils.vocabulary import TASKS, probability_columns
+from utils.vocabulary import TASKS, probability_columns, written
 
 BASE = {"dataset": "utkface", "batch_size": 64}
 RUNS = {  # name: (settings, spread of its errors)
@@ -215,12 +214,26 @@ def test_command_refuses_a_missing_folder_and_survives_an_empty_one(tmp_path, ca
 
 def test_pages_hold_no_internal_names_and_no_nan(report):
     shown = {name for name in report.tables if name.endswith("_readable")}
-    assert shown >= {f"utkface_{name}_readable" for name in PAGES if name != "claims"}
+    assert shown >= {f"utkface_{name}_readable" for name in {*PAGES} - {"claims", "primary"}}
     for name in shown:
         text = report.tables[name].astype(str)
         assert not text.isin(["nan", "None"]).any(axis=None), name
         inner = " ".join([*text.columns, *text.to_numpy().ravel()])
         assert not any(word in inner for word in ("age_bin", "naive", "linear_probe")), name
+
+
+def test_long_tables_are_short_on_a_page(report):
+    gaps, every = report.tables["utkface_gaps_readable"], report.tables["utkface_gaps"]
+    assert set(gaps["by"]) == {"age bin", "gender", "ethnicity"}
+    assert every["by"].str.contains(" x ").any()
+    text = report.tables["utkface_calibration_readable"]
+    assert list(text["network"]) == ["ResNet50, full fine-tuning, 224 px"]
+    row = report.tables["utkface_calibration"].query("run == 'tuned' and task == 'gender'").iloc[0]
+    assert text["gender, %"][0] == f"{row['ece']:.1%} -> {row['ece_scaled']:.1%}".replace("%", "")
+    told = report.tables["utkface_calibration"], report.tables["utkface_comparison"]
+    probes = told[1].assign(protocol="linear_probe")
+    text = tables.calibration_readable(told[0], probes, most=2)  # none fine-tuned: the best two
+    assert list(text["network"]) == list(probes["label"][:2])
 
 
 # ---------------------------------------------------------------- goals, claims, what is left
@@ -292,13 +305,6 @@ def test_what_is_left_of_the_error():
     assert (noise.remaining([first, second[:100]], bounds)["n"] == 100).all()
 
 
-def test_bare_answers_have_no_calibration():
-    table = fake_predictions(200)
-    bins = table.filter(like="p_age_bin_")
-    table[bins.columns] = np.eye(5)[bins.to_numpy().argmax(axis=1)]
-    assert set(calibration(table)["task"]) == {"gender", "ethnicity"}
-
-
 # ---------------------------------------------------------------- ablations
 
 LISTED = Profile(
@@ -307,11 +313,9 @@ LISTED = Profile(
     ablations=yaml.safe_load("""
     - name: image_mode
       question: Detail
-      variants:
-      - label: plain
-      - {label: worse, settings: {look: grey48}}
-      - {label: same, settings: {image_mode: grey}}
-      - {label: gone, settings: {image_mode: colour48}}
+      variants: [{label: plain}, {label: worse, settings: {look: grey48}},
+        {label: same, settings: {image_mode: grey}},
+        {label: gone, settings: {image_mode: colour48}}]
     - name: tasks
       question: Alone
       variants: [{label: plain}, {label: alone, settings: {tasks: [gender]}}]
@@ -377,19 +381,13 @@ def test_other_faces_are_resampled_apart():
     assert both == pytest.approx(np.sqrt(2) * own, rel=0.25)  # independent errors add in squares
 
 
-def test_sentences_and_cells_tell_the_numbers_and_what_is_within_chance(made):
+def test_cells_tell_the_numbers_and_what_is_within_chance(made):
     table, questions, _ = made
-    told = ablations.sentences(table, questions).set_index("ablation")["sentence"]
-    assert told["image_mode"].startswith("Detail, change against ‘plain’ on 300 validation faces:")
     row = table.query("variant == 'worse' and task == 'age' and split == 'val'").iloc[0]
-    assert f"‘worse’ age {row['difference']:+.2f} [" in told["image_mode"]
-    assert "‘same’ (difference within chance: age, age bin, gender, eth" in told["image_mode"]
-    assert "test faces confirm the sign of" in told["image_mode"]
-    assert "‘alone’ gender" in told["tasks"] and " age" not in told["tasks"]
-    text = ablations.readable(table).set_index(["variant", "faces"])
-    value = f"{row['value']:.2f} ({row['difference']:+.2f})*"
-    assert text.loc[("worse", "validation"), "age, years"] == value
-    assert text.loc[("alone", "test"), "age, years"] == "-"
+    text = ablations.readable(table, questions).set_index("variant")
+    assert text.loc["worse", "age, years"] == f"{row['value']:.2f} ({row['difference']:+.2f})*"
+    assert text.loc["worse", "change"] == "Detail" and text.loc["alone", "age, years"] == "-"
+    assert "*" not in text.loc["same", "age, years"]
 
 
 def test_seeds_give_a_yardstick():
@@ -470,8 +468,12 @@ def test_values_on_other_sets_by_hand(elsewhere):
     assert row["value"] == pytest.approx((groups != "0-2").mean())
     assert row["baseline"] == pytest.approx(groups.value_counts(normalize=True).max())
     assert rows.loc[("fairface", True, "age_group", "accuracy"), "value"] == 1.0
-    text = cross_dataset.cross_dataset_readable(table)
-    assert len(text) == 4 and text["age, years"].str.contains("own set").all()
+    text = cross_dataset.cross_dataset_readable(table).set_index("faces of").loc["WIKI"]
+    row = rows.loc[("wiki", True, "gender", "accuracy")]
+    told = [row["value"], row["ci_low"], row["ci_high"], "accuracy"]
+    assert text["gender as in training"] == written(*told) and "[" in text["age as it is"]
+    assert text["baseline gender"] == written(row["baseline"], metric="accuracy")
+    assert len(text) == len(cross_dataset.PAGE_COLUMNS) - 1
 
 
 def test_age_groups_hold_their_edges():

@@ -80,13 +80,6 @@ def cut_short(server, target):
     server.cut = None
 
 
-def test_download(server, tmp_path, capfd):
-    target = download(server.url, tmp_path / "new" / "file.tar")
-    assert target.read_bytes() == CONTENT
-    assert [path.name for path in target.parent.iterdir()] == ["file.tar"]
-    assert capfd.readouterr().err == ""  # a short download draws no bar into a log
-
-
 @pytest.mark.parametrize("lack", [None, "ranges", "etag"])
 def test_download_goes_on_where_it_stopped_if_the_server_can(server, tmp_path, lack):
     if lack:
@@ -94,12 +87,9 @@ def test_download_goes_on_where_it_stopped_if_the_server_can(server, tmp_path, l
     cut_short(server, tmp_path / "file.tar")
     assert download(server.url, tmp_path / "file.tar").read_bytes() == CONTENT
     assert (server.asked == [None, "bytes=262144-"]) == (lack is None) or lack == "ranges"
-
-
-def test_changed_file_is_fetched_from_its_start(server, tmp_path):
-    cut_short(server, tmp_path / "file.tar")
-    server.etag, server.content = '"2"', CONTENT[::-1]
-    assert download(server.url, tmp_path / "file.tar").read_bytes() == CONTENT[::-1]
+    cut_short(server, tmp_path / "other.tar")
+    server.etag, server.content = '"2"', CONTENT[::-1]  # a changed file is fetched from its start
+    assert download(server.url, tmp_path / "other.tar").read_bytes() == CONTENT[::-1]
 
 
 def begun(folder, content: bytes):
@@ -127,11 +117,14 @@ def test_restart_keeps_the_old_file_until_the_new_one_is_there(server, tmp_path)
     assert server.asked[-1] is None  # the part was forgotten
 
 
-def test_no_server_and_no_page(server, tmp_path):
-    with pytest.raises(DataError, match="404.*by hand"):
-        download(server.url + "x", tmp_path / "file.tar")
-    with pytest.raises(DataError, match="check the network"):
-        download("http://127.0.0.1:9/file.tar", tmp_path / "file.tar")
+def test_download_and_no_server_and_no_page(server, tmp_path, capfd):
+    target = download(server.url, tmp_path / "new" / "file.tar")
+    assert target.read_bytes() == CONTENT
+    assert [path.name for path in target.parent.iterdir()] == ["file.tar"]
+    assert capfd.readouterr().err == ""  # a short download draws no bar into a log
+    for url, told in ((server.url + "x", "404.*by hand"), ("http://127.0.0.1:9/f", "the network")):
+        with pytest.raises(DataError, match=told):
+            download(url, tmp_path / "file.tar")
 
 
 def full(*_, **__):
@@ -183,19 +176,15 @@ def kagglehub(tmp_path, monkeypatch):
     return module
 
 
-def test_fetch_utkface(kagglehub, tmp_path, capsys):
+def test_fetch_from_kaggle(kagglehub, tmp_path, capsys):
     for folder in ("UTKFace", "deep/er/UTKFace", "crop_part1"):
         (kagglehub.cache / folder).mkdir(parents=True)
         (kagglehub.cache / folder / "26_1_2_20170116.jpg.chip.jpg").write_bytes(jpeg())
     (kagglehub.cache / "UTKFace" / "30_0_1_20170116.jpg.chip.jpg").write_bytes(jpeg())
-    faces = fetch("utkface")
-    assert len(faces) == 2 and len(list((tmp_path / "raw" / "UTKFace").iterdir())) == 2
+    assert len(fetch("utkface")) == len(list((tmp_path / "raw" / "UTKFace").iterdir())) == 2
     assert kagglehub.asked == [("jangedoo/utkface-new", False)]
     said = capsys.readouterr().out
     assert "kaggle.com/datasets/jangedoo/utkface-new" in said and "non-commercial" in said
-
-
-def test_fetch_utkface_csv(kagglehub, tmp_path):
     text = "age,ethnicity,gender,img_name,pixels\n26,2,1,2017.jpg.chip.jpg," + "7 " * 2304 + "\n"
     (kagglehub.cache / "age_gender.csv").write_text(text)
     assert len(fetch("utkface-csv", tmp_path / "other")) == 1

@@ -83,13 +83,13 @@ def test_run_figures(faces, test_faces, tmp_path):
 def test_learning_curves_name_the_best_epoch_and_draw_the_baseline(tmp_path):
     rising = pd.DataFrame({"age_mae": [8.0, 6], "val_age_mae": [7.0, 8.0]})
     falling = pd.DataFrame({"age_mae": [8.0, 6], "val_age_mae": [7.0, 5.0]})
-    figure = drawn(run.learning_curves({"a": rising}, "age_mae", "utkface", 15.0), tmp_path)
+    figure = drawn(run.learning_curves(rising, "age_mae", "utkface", "a", 15.0), tmp_path)
     assert figure.finding == "Validation age error is best in epoch 1 of 2: 7"
     assert [15.0, 15.0] in [list(line.get_ydata()) for line in figure.axes[0].lines]
-    both = run.learning_curves({"a": rising, "b": falling}, "age_mae", "utkface")
-    assert both.finding.endswith("best in epoch 2 of 2: 5") and len(both.axes) == 2
+    found = run.learning_curves(falling, "age_mae", "utkface").finding
+    assert found.endswith("best in epoch 2 of 2: 5")
     with pytest.raises(DataError, match="no history holds 'x'"):
-        run.learning_curves({"a": rising}, "x", "utkface")
+        run.learning_curves(rising, "x", "utkface")
 
 
 def test_front_keeps_what_none_beats():

@@ -106,9 +106,8 @@ def with_splits(
     """
     found = faces if faces.grouped else assign_groups(faces, progress=progress)
     faces = limited(found, limit)
-    table = faces.table.copy()
     published = published_split(faces.name) if seed == PUBLISHED_SEED else None
-    table["split"] = assign_splits(table, seed, split, published)
+    table = faces.table.assign(split=assign_splits(faces.table, seed, split, published))
     if split == "group":
         check_no_leak(table)
     return replace(faces, table=table)

@@ -11,7 +11,6 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from utils.datasets.pictures import ENDINGS, UNREAD
 from utils.datasets.progress import progress_bar
@@ -25,13 +24,6 @@ _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, 
 _DAMAGED += (RuntimeError,)  # of zipfile: a password, or an unknown compression
 # Folders that are a part of the data, not a wrapper.
 _PART = re.compile(r"\d+|train|val|test|(crop_)?part_?\d+", re.IGNORECASE)
-
-
-class Listing(NamedTuple):
-    """Pictures below a folder: file by relative name, and (name, reason) of those not read."""
-
-    paths: dict[str, Path]
-    left_out: list[tuple[str, str]]
 
 
 def find_source(root: Path | str, names: Sequence[str], what: str) -> Path:
@@ -57,11 +49,11 @@ def find_source(root: Path | str, names: Sequence[str], what: str) -> Path:
     return _open_wrappers(found, names) if found.is_dir() else found
 
 
-def list_images(folder: Path) -> Listing:
-    """All pictures below `folder`, links to folders included, each real folder once.
+def list_images(folder: Path) -> tuple[dict[str, Path], list[tuple[str, str]]]:
+    """All pictures below `folder` by relative name, and (name, reason) of those not read.
 
-    Hidden files and folders are passed over. Pictures that cannot be read here, or whose name is
-    not UTF-8, are left out with a reason.
+    Links to folders are followed, each real folder once; hidden files and folders passed over. Not
+    read are kinds of picture that cannot be read here, and names that are not UTF-8.
     """
     paths, left_out, seen = {}, [], set()
 
@@ -87,7 +79,7 @@ def list_images(folder: Path) -> Listing:
                     left_out.append((name, "file name is not UTF-8: rename the file"))
                 elif ending.endswith(ENDINGS):
                     paths[name] = path
-    return Listing(dict(sorted(paths.items())), sorted(left_out))
+    return dict(sorted(paths.items())), sorted(left_out)
 
 
 def match_names(names, paths: dict[str, Path]) -> dict[str, Path]:
@@ -173,10 +165,8 @@ def _extract(archive: Path, folder: Path) -> None:
         members = {_safe_name(name, archive): member for name, _, member in found}
         both = members.keys() & {parent for path in members for parent in path.parents}
         if both:
-            raise DataError(
-                f"{archive} holds a file and a folder of one name ({min(both)}); get it again, or "
-                "unpack it by hand"
-            )
+            told = f"{archive} holds a file and a folder of one name ({min(both)})"
+            raise DataError(f"{told}; get it again, or unpack it by hand")
         for path in progress_bar(members, desc=f"unpack {archive.name}", unit="file"):
             if not (path.parts[0] == "__MACOSX" or path.name.startswith("._")):
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -55,17 +55,10 @@ def load_fairface(root: Path) -> FaceSet:
     dropped += bad[["file", "reason"]].itertuples(index=False, name=None)
     labelled = set(paths.values())
     dropped += [(name, "no label") for name, path in files.items() if path not in labelled]
-    age, gender = good["age"].map(AGE_GROUPS), good["gender"].map(GENDERS)
-    ethnicity = good["race"].map(RACES)
-    table = new_table(
-        good["file"], source="fairface", age=age, gender=gender, ethnicity=ethnicity
-    ).assign(age_group=good["age"], race7=good["race"])
+    labels = {"age": good["age"].map(AGE_GROUPS), "gender": good["gender"].map(GENDERS)}
+    table = new_table(good["file"], source="fairface", ethnicity=good["race"].map(RACES), **labels)
+    table = table.assign(age_group=good["age"], race7=good["race"])
+    steps = [("labelled faces", len(rows)), ("usable labels", len(good))]
     return FaceSet(
-        name="fairface",
-        table=table,
-        root=folder,
-        paths=paths,
-        exclusions=dropped,
-        steps=[("labelled faces", len(rows)), ("usable labels", len(good))],
-        terms=TERMS,
+        "fairface", table, root=folder, paths=paths, exclusions=dropped, steps=steps, terms=TERMS
     )

@@ -1,13 +1,12 @@
 """Getting the data sets: from Kaggle, or from their authors' server."""
 
 import shutil
-from collections.abc import Callable
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 import requests
 
-from utils.datasets import utkface, utkface_csv, wiki
+from utils.datasets import load, utkface, utkface_csv, wiki
 from utils.datasets.archives import check_room, list_images, no_room
 from utils.datasets.progress import progress_bar
 from utils.datasets.table import FaceSet
@@ -17,30 +16,16 @@ from utils.paths import data_dir
 _WAIT = 60  # seconds without an answer after which a download stops
 
 
-class Source(NamedTuple):
-    """Where a data set comes from: Kaggle's ``owner/name`` or a URL, its name under ``data/raw``,
-    its terms and page, how many faces the published set has before cleaning, and its loader.
-    """
-
-    address: str
-    target: str
-    terms: str
-    page: str
-    expected: int
-    load: Callable[[Path], FaceSet]
-
-
 _UTKFACE = "https://susanqq.github.io/UTKFace/"
 _WIKI = "https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/"
+_CSV = "nipunarora8/age-gender-and-ethnicity-face-data-csv"
+# Kaggle's owner/name or a URL; the name under data/raw; faces of the published set before cleaning.
+Source = namedtuple("Source", "address target expected terms page")
 SOURCES = {
-    "utkface": Source(
-        "jangedoo/utkface-new", "UTKFace", utkface.TERMS, _UTKFACE, 23708, utkface.load_utkface),
-    "utkface-csv": Source(
-        "nipunarora8/age-gender-and-ethnicity-face-data-csv", "age_gender.csv", utkface_csv.TERMS,
-        _UTKFACE, 23705, utkface_csv.load_utkface_csv),
-    "wiki": Source(
-        _WIKI + "static/wiki_crop.tar", "wiki_crop.tar", wiki.TERMS, _WIKI, 62328, wiki.load_wiki),
-}  # fmt: skip
+    "utkface": Source("jangedoo/utkface-new", "UTKFace", 23708, utkface.TERMS, _UTKFACE),
+    "utkface-csv": Source(_CSV, "age_gender.csv", 23705, utkface_csv.TERMS, _UTKFACE),
+    "wiki": Source(_WIKI + "static/wiki_crop.tar", "wiki_crop.tar", 62328, wiki.TERMS, _WIKI),
+}
 
 
 def fetch(name: str, folder: Path | None = None, force: bool = False) -> FaceSet:
@@ -61,7 +46,7 @@ def fetch(name: str, folder: Path | None = None, force: bool = False) -> FaceSet
         download(source.address, target, restart=force)
     else:
         fetch_kaggle(source.address, target, force)
-    faces = source.load(target)
+    faces = load(name.replace("-", "_"), target)
     seen = int(faces.steps["faces"].iloc[0])
     print(f"got     {target}: {seen:,} faces, {len(faces):,} of them usable")
     if seen != source.expected:
@@ -75,23 +60,18 @@ def fetch_kaggle(handle: str, target: Path, force: bool = False) -> Path:
         import kagglehub  # only here: the study itself does not need it
 
         got = Path(kagglehub.dataset_download(handle, force_download=force))
-    except ImportError:
-        raise DataError(
-            "kagglehub is not installed; run `pip install kagglehub` and try again, or download "
-            "the set with a browser (data/README.md has the address)"
-        ) from None
     except Exception as error:  # kagglehub passes on whatever its network layer raises
-        raise DataError(
-            f"Kaggle did not deliver {handle} ({type(error).__name__}: {str(error)[:100]}); check "
-            "the network, and Kaggle's login if it asks for one, or download it with a browser"
-        ) from None
+        told = f"Kaggle did not deliver {handle} ({type(error).__name__}: {str(error)[:100]}); "
+        told += "check the network, and Kaggle's login if it asks for one"
+        if isinstance(error, ImportError):
+            told = "kagglehub is not installed; run `pip install kagglehub` and try again"
+        told += ", or download the set with a browser (data/README.md has the address)"
+        raise DataError(told) from None
     found = min(got.rglob(target.name), key=lambda path: (len(path.parts), path), default=None)
     if found is None:
-        raise DataError(
-            f"{handle} came without {target.name} (in {got}); its layout may have "
-            f"changed: copy the data to {target} by hand"
-        )
-    files = [found] if found.is_file() else list_images(found).paths.values()
+        told = f"{handle} came without {target.name} (in {got}); its layout may have changed"
+        raise DataError(f"{told}: copy the data to {target} by hand")
+    files = [found] if found.is_file() else list_images(found)[0].values()
     needed = sum(path.stat().st_size for path in files)
     check_room(target.parent, needed, f"copying {target.name}", "FACES_DATA_DIR")
     try:
@@ -118,10 +98,8 @@ def download(url: str, target: Path, restart: bool = False) -> Path:
     try:
         total = _receive(url, part, tag)
     except requests.RequestException as error:
-        raise DataError(
-            f"{url} cannot be downloaded ({str(error)[:200]}); check the network and run it "
-            f"again to go on, or put the file at {target} by hand"
-        ) from None
+        told = f"{url} cannot be downloaded ({str(error)[:200]}); check the network and run it "
+        raise DataError(f"{told}again to go on, or put the file at {target} by hand") from None
     except OSError as error:
         raise no_room(f"{target} cannot be written ({error})", "FACES_DATA_DIR") from None
     size = part.stat().st_size

@@ -7,6 +7,7 @@ and the same pixels once one picture is mirrored, shifted, scaled or turned
 
 import hashlib
 from dataclasses import replace
+from functools import partial
 
 import imagehash
 import numpy as np
@@ -26,16 +27,16 @@ DISTANCE = 10  # differing bits up to which two pictures count as near-duplicate
 RULE = "near-duplicates-2"  # change when the groups would change: old caches are left alone
 
 
-def _fingerprint(faces: FaceSet, image: str) -> tuple[str, bytes | None, bytes | None, str | None]:
-    """Content digest, packed perceptual hash, grey thumbnail and error of one picture."""
+def _fingerprint(faces: FaceSet, image: str) -> tuple[str | bytes | None, ...]:
+    """What `fingerprints` tells of one picture."""
     try:
         content, picture = faces.source_bytes(image), faces.read(image)
     except DataError as error:
-        return "", None, None, str(error)
+        return image, "", None, None, str(error)
     bits = imagehash.dhash(picture, hash_size=HASH_SIDE).hash
     grey = picture.convert("L").resize((SIDE, SIDE), Image.Resampling.HAMMING)
     digest = hashlib.sha256(content).hexdigest()
-    return digest, np.packbits(bits.ravel()).tobytes(), grey.tobytes(), None
+    return image, digest, np.packbits(bits.ravel()).tobytes(), grey.tobytes(), None
 
 
 def fingerprints(faces: FaceSet, progress: bool = True) -> pd.DataFrame:
@@ -44,15 +45,14 @@ def fingerprints(faces: FaceSet, progress: bool = True) -> pd.DataFrame:
     ``image``, ``digest`` (SHA-256 of the file), ``hash`` (32 bytes, or None), ``grey`` (49 x 49
     bytes, or None) and ``error`` (why a picture cannot be read, or None).
     """
-    path = cache_dir() / f"fingerprints-{faces.name}-{faces.key(RULE)}.parquet"
-    return cached_table(path, lambda: _read_all(faces, progress))
 
+    def make() -> pd.DataFrame:
+        read, names = partial(_fingerprint, faces), faces.table["image"].tolist()
+        rows = in_threads(read, names, f"hash {faces.name}", progress)
+        columns = ["image", "digest", "hash", "grey", "error"]
+        return pd.DataFrame(rows, columns=columns, dtype=object)
 
-def _read_all(faces: FaceSet, progress: bool) -> pd.DataFrame:
-    names = faces.table["image"].tolist()
-    rows = in_threads(lambda name: _fingerprint(faces, name), names, f"hash {faces.name}", progress)
-    table = pd.DataFrame(rows, columns=["digest", "hash", "grey", "error"], dtype=object)
-    return table.assign(image=names)[["image", "digest", "hash", "grey", "error"]]
+    return cached_table(cache_dir() / f"fingerprints-{faces.name}-{faces.key(RULE)}.parquet", make)
 
 
 def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
@@ -136,6 +136,5 @@ def assign_groups(faces: FaceSet, progress: bool = True) -> FaceSet:
     prints, pairs = fingerprints(faces, progress), duplicate_pairs(faces, progress)
     bad = prints[prints["error"].notna()]
     faces = faces.exclude(dict(zip(bad["image"], bad["error"], strict=True)), "readable pictures")
-    table = faces.table.copy()
-    table["group"] = components(table["image"], pairs)
+    table = faces.table.assign(group=components(faces.table["image"], pairs))
     return replace(faces, table=table)

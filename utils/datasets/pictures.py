@@ -21,6 +21,8 @@ UNREAD = tuple(
     - set(ENDINGS)
 )
 IMAGE_MODES = ("colour", "grey", "colour48", "grey48")
+_TOLD = {FileNotFoundError: "file is missing", UnidentifiedImageError: "not a picture"}
+_TOLD |= {Image.DecompressionBombError: "picture has too many pixels"}
 _ORIENTATION = 0x0112
 _TURN = Image.Transpose
 _TURNS = dict(enumerate((_TURN.FLIP_LEFT_RIGHT, _TURN.ROTATE_180, _TURN.FLIP_TOP_BOTTOM), start=2))
@@ -42,18 +44,13 @@ def open_rgb(source: Path | str | bytes, upright: bool = False) -> Image.Image:
             turn = _TURNS.get(_orientation(picture)) if upright else None
             picture = _rgb(picture)
             return picture if turn is None else picture.transpose(turn)
-    except (DataError, KeyboardInterrupt):
+    except DataError:
         raise
-    except FileNotFoundError:
-        raise DataError("file is missing") from None
-    except UnidentifiedImageError:
-        raise DataError("not a picture") from None
-    except Image.DecompressionBombError:
-        raise DataError("picture has too many pixels") from None
     except Exception as error:  # decoders raise many kinds; one bad picture must not end a run
         locked = getattr(error, "errno", None) in (errno.EACCES, errno.EISDIR, errno.EIO)
         kind = "file cannot be opened" if locked else "broken picture"
-        raise DataError(f"{kind}: {' '.join(str(error).split())[:80]}") from None
+        told = f"{kind}: {' '.join(str(error).split())[:80]}"
+        raise DataError(_TOLD.get(type(error), told)) from None
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -14,10 +14,9 @@ VAL_SHARE = 0.1  # of the rest
 
 
 def _strata(table: pd.DataFrame) -> pd.Series:
-    age = pd.Series(age_bin(table["age"].fillna(0)), index=table.index).astype(str)
-    age = age.where(table["age"].notna(), "-")
+    age = pd.Series(age_bin(table["age"].fillna(0)), table.index).astype(str)
     gender, ethnicity = (table[name].fillna("-").astype(str) for name in ("gender", "ethnicity"))
-    return age + "|" + gender + "|" + ethnicity
+    return age.where(table["age"].notna(), "-") + "|" + gender + "|" + ethnicity
 
 
 def _sides(units: pd.DataFrame, seed: int) -> pd.Series:
@@ -34,10 +33,7 @@ def _sides(units: pd.DataFrame, seed: int) -> pd.Series:
 
 
 def assign_splits(
-    table: pd.DataFrame,
-    seed: int = 129,
-    kind: str = "group",
-    published: pd.DataFrame | None = None,
+    table: pd.DataFrame, seed: int = 129, kind: str = "group", published: pd.DataFrame | None = None
 ) -> pd.Series:
     """Split faces of a FaceTable into train (72 %), val (8 %) and test (20 %), Series of str.
 
@@ -75,13 +71,11 @@ def _kept(table: pd.DataFrame, split: pd.Series, published: pd.DataFrame) -> pd.
 def check_no_leak(table: pd.DataFrame) -> None:
     """Raise if a group has faces in train and in val or test."""
     used = table[table["split"] != "excluded"]
-    crossing = (used["split"] == "train").groupby(used["group"]).nunique()
-    crossing = crossing[crossing > 1]
+    sides = (used["split"] == "train").groupby(used["group"]).nunique()
+    crossing = sides.index[sides > 1]
     if len(crossing):
-        raise DataError(
-            f"{len(crossing)} duplicate groups cross the split, the first is "
-            f"{crossing.index[0]!r}; assign splits with kind='group'"
-        )
+        told = f"{len(crossing)} duplicate groups cross the split, the first is {crossing[0]!r}"
+        raise DataError(f"{told}; assign splits with kind='group'")
 
 
 def check_sizes(table: pd.DataFrame, name: str) -> None:

@@ -81,9 +81,7 @@ def _read(folder: Path) -> tuple[np.ndarray, pd.DataFrame] | None:
         return None
 
 
-def load_stored(
-    faces: FaceSet, size: int, progress: bool = True, image_mode: str = "colour"
-) -> Stored:
+def load_stored(faces: FaceSet, size: int, progress=True, image_mode: str = "colour") -> Stored:
     """Pictures of `size` x `size` pixels, from the cache or decoded now.
 
     A DataError tells of a disk that is too small, and of faces of which none can be read. For

@@ -42,10 +42,8 @@ _ID = re.compile(r"synthetic/(\d{1,9})/(\d{6})(?:_copy(\d{1,3}))?\.png")
 def _parse(image_id: str) -> tuple[int, int, int]:
     match = _ID.fullmatch(str(image_id))
     if match is None:
-        raise DataError(
-            f"{image_id!r} names no synthetic face; expected 'synthetic/<seed>/<six digits>.png', "
-            "such as 'synthetic/129/000123.png'"
-        )
+        told = "expected 'synthetic/<seed>/<six digits>.png', such as 'synthetic/129/000123.png'"
+        raise DataError(f"{image_id!r} names no synthetic face; {told}")
     return tuple(int(part or 0) for part in match.groups())
 
 

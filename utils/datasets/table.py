@@ -32,10 +32,8 @@ def need_columns(there, expected, where) -> None:
     """Raise a DataError that names the columns of `expected` that are not `there`."""
     missing = [name for name in expected if name not in there]
     if missing:
-        raise DataError(
-            f"{where} lacks the columns {missing}; it has {list(there)[:10]}; "
-            f"expected {list(expected)}"
-        )
+        told = f"{where} lacks the columns {missing}; it has {list(there)[:10]}"
+        raise DataError(f"{told}; expected {list(expected)}")
 
 
 def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:

@@ -44,10 +44,8 @@ def load_utkface(root: Path) -> FaceSet:
     folder = find_source(root, NAMES, "UTKFace")
     files, dropped = list_images(folder)
     if not files:
-        raise DataError(
-            f"{folder} holds no .jpg or .png file; expected UTKFace's aligned and cropped faces; "
-            "see data/README.md"
-        )
+        told = f"{folder} holds no .jpg or .png file; expected UTKFace's aligned and cropped faces"
+        raise DataError(f"{told}; see data/README.md")
     paths, labels = {}, {}
     for place, path in files.items():
         name = place if path.name in paths else path.name
@@ -55,12 +53,8 @@ def load_utkface(root: Path) -> FaceSet:
     good = [name for name, label in labels.items() if not isinstance(label, str)]
     dropped = [item for item in labels.items() if isinstance(item[1], str)] + dropped
     age, gender, ethnicity = ([labels[name][k] for name in good] for k in range(3))
+    table = new_table(good, source="utkface", age=age, gender=gender, ethnicity=ethnicity)
+    steps = [("image files", len(good) + len(dropped)), ("well-formed names", len(good))]
     return FaceSet(
-        name="utkface",
-        table=new_table(good, source="utkface", age=age, gender=gender, ethnicity=ethnicity),
-        root=folder,
-        paths=paths,
-        exclusions=dropped,
-        steps=[("image files", len(good) + len(dropped)), ("well-formed names", len(good))],
-        terms=TERMS,
+        "utkface", table, root=folder, paths=paths, exclusions=dropped, steps=steps, terms=TERMS
     )

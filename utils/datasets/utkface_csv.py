@@ -109,14 +109,11 @@ def load_utkface_csv(root: Path) -> FaceSet:
     table = new_table(good["image"], source="utkface_csv", **labels)
     table["img_name"] = [image.split("_", 3)[3] for image in good["image"]]
     pixels = dict(zip(good["image"], good["pixels"], strict=True))
-    return FaceSet(
-        name="utkface_csv",
-        table=table,
-        read=lambda image: Image.frombytes("L", (SIDE, SIDE), pixels[image]).convert("RGB"),
-        root=inside[0].parent,
-        exclusions=bad[["image", "reason"]].to_numpy(),
-        steps=[("rows in the table", len(rows)), ("usable rows", len(good))],
-        paths={},
-        version=version,
-        terms=TERMS,
-    )
+    told = {"steps": [("rows in the table", len(rows)), ("usable rows", len(good))]}
+    told |= {"exclusions": bad[["image", "reason"]].to_numpy(), "terms": TERMS}
+
+    def read(image: str) -> Image.Image:
+        return Image.frombytes("L", (SIDE, SIDE), pixels[image]).convert("RGB")
+
+    place = inside[0].parent
+    return FaceSet("utkface_csv", table, read, root=place, paths={}, version=version, **told)

@@ -79,9 +79,8 @@ def read_mat(path: Path) -> pd.DataFrame:
     try:
         struct = loadmat(path, squeeze_me=True).get("wiki")
     except Exception as error:  # scipy raises many kinds for a broken or a newer file
-        raise DataError(
-            f"{path} is no readable MATLAB file ({str(error)[:80]}); get it again"
-        ) from None
+        told = f"{path} is no readable MATLAB file ({str(error)[:80]}); get it again"
+        raise DataError(told) from None
     fields = getattr(getattr(struct, "dtype", None), "names", None) or ()
     need_columns(fields, _FIELDS, f"{path} (its struct 'wiki')")
     try:
@@ -89,8 +88,7 @@ def read_mat(path: Path) -> pd.DataFrame:
         table = pd.DataFrame(columns).astype(dict.fromkeys(list(columns)[1:], float))
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: a field is not numeric, or of another length ({error})") from None
-    birth = datenum_to_date(table["birth"])
-    return table.assign(image=[str(name) for name in table["image"]], birth=birth)
+    return table.assign(image=table["image"].map(str), birth=datenum_to_date(table["birth"]))
 
 
 def _from_names(names: list[str]) -> pd.DataFrame:
@@ -158,12 +156,7 @@ def load_wiki(root: Path, min_score: float = 1.75) -> FaceSet:
         steps.append((step, int(left.sum())))
     rows = rows[left]
     gender = rows["gender"].map(_GENDER).to_numpy() if "gender" in rows else None
+    table = new_table(rows["image"], source="wiki", age=rows["age"].to_numpy(), gender=gender)
     return FaceSet(
-        name="wiki",
-        table=new_table(rows["image"], source="wiki", age=rows["age"].to_numpy(), gender=gender),
-        root=folder,
-        paths=paths,
-        exclusions=dropped,
-        steps=steps,
-        terms=TERMS,
+        "wiki", table, root=folder, paths=paths, exclusions=dropped, steps=steps, terms=TERMS
     )

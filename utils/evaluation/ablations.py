@@ -17,7 +17,7 @@ from utils.evaluation.columns import aligned, known, part, tasks_of
 from utils.evaluation.pairwise import ALPHA, holm
 from utils.evaluation.tables import run_table, signed, wide
 from utils.plan import variants
-from utils.vocabulary import CLASSES, HEADLINE, TASK_LABELS, TASKS, probability_columns, written
+from utils.vocabulary import CLASSES, HEADLINE, TASKS, probability_columns, written
 
 SPLITS = {"val": "validation", "test": "test"}
 ENSEMBLE = "ensemble"
@@ -129,14 +129,16 @@ def ablations(study, profile, best=(), resamples=2000, seed=129):
 
 
 def all_tables(*arguments):
-    """`ablations` as the tables of a report: numbers, text and sentences; and what lacks runs."""
+    """`ablations` as the tables of a report, numbers and text; and what lacks runs."""
     table, questions, missing = ablations(*arguments)
-    made = {"ablations": table, "ablations_readable": readable(table)}
-    return made | {"ablation_sentences": sentences(table, questions)}, missing
+    return {"ablations": table, "ablations_readable": readable(table, questions)}, missing
 
 
-def readable(table):
-    """The table as text: value (difference) a task, a star where beyond chance (Holm, 5 %)."""
+def readable(table, questions):
+    """What validation faces say (test faces where there are none): value (difference) a task.
+
+    A star where it is beyond chance (Holm, 5 %).
+    """
 
     def cell(row):
         text, change = written(row["value"], metric=row["metric"]), row["difference"]
@@ -144,46 +146,7 @@ def readable(table):
         known = pd.notna(change)
         return f"{text} ({signed(change, metric=row['metric'])}){star}" if known else text
 
-    names = {
-        "faces": table["split"].map(SPLITS),
-        "change": table["ablation"].replace("_", " ", regex=True),
-    }
-    return wide(table.assign(**names), ["change", "variant", "faces"], cell)
-
-
-def sentences(table, questions):
-    """One sentence an ablation, computed from the table: columns ablation, sentence."""
-    rows = []
-    for name, question in questions.items():
-        every = table[table["ablation"] == name]
-        split = "val" if "val" in set(every["split"]) else "test"
-        judged = every[every["split"] == split]
-        reference = judged.loc[judged["run"] == judged["reference_run"], "variant"].iloc[0]
-        changed = judged.dropna(subset=["difference"]).groupby("variant", sort=False)
-        parts = [f"\u2018{v}\u2019 {_told(one)}" for v, one in changed]
-        text = f"{question}, change against \u2018{reference}\u2019 on {int(judged['n'].max()):,} "
-        text += f"{SPLITS[split]} faces: {'; '.join(parts)}{_on_test(every)}."
-        rows.append((name, text))
-    return pd.DataFrame(rows, columns=["ablation", "sentence"])
-
-
-def _told(gaps):
-    """The differences beyond chance, and the tasks of the others."""
-    clear, texts = gaps["p_holm"] < ALPHA, []
-    for row in gaps[clear].itertuples():
-        ends = (row.difference, row.difference_low, row.difference_high)
-        texts.append(f"{TASK_LABELS[row.task]} {signed(*ends, metric=row.metric, unit=True)}")
-    rest = ", ".join(TASK_LABELS[task] for task in gaps.loc[~clear, "task"])
-    return " ".join([", ".join(texts), f"(difference within chance: {rest})" * bool(rest)]).strip()
-
-
-def _on_test(rows):
-    """Whether test faces confirm what validation faces say, and what only they establish."""
-    both = rows.dropna(subset=["difference"]).pivot(index=["variant", "task"], columns="split")
-    if not set(SPLITS) <= set(both["p_holm"]):
-        return ""
-    clear, late = (both[both["p_holm", split] < ALPHA] for split in SPLITS)
-    same = int((clear["difference", "val"] * clear["difference", "test"] > 0).sum())
-    text = f"; test faces confirm the sign of {same} of {len(clear)}" * bool(len(clear))
-    names = [f"{TASK_LABELS[t]} (\u2018{v}\u2019)" for v, t in late.index.difference(clear.index)]
-    return text + f"; beyond chance on test faces alone: {', '.join(names)}" * bool(names)
+    val = table["split"] == "val"
+    shown = table[val] if val.any() else table
+    shown = shown.assign(change=shown["ablation"].map(questions))
+    return wide(shown, ["change", "variant"], cell)

@@ -9,7 +9,6 @@ import pandas as pd
 from utils.evaluation.bootstrap import draw, intervals
 from utils.evaluation.columns import part
 from utils.evaluation.metrics import baseline, evaluate
-from utils.evaluation.tables import wide
 from utils.vocabulary import DATASET_LABELS, HEADLINE, written
 
 # FairFace's groups by their first year; ages are rounded to whole years first.
@@ -20,6 +19,11 @@ KEYS = ["task", "metric"]
 COLUMNS = (
     "run label dataset cropped task metric value ci_low ci_high n baseline in_domain found".split()
 )
+CROPS = {False: "as it is", True: "as in training"}
+PAGE_COLUMNS = (
+    "faces of,network,age as it is,age as in training,gender as it is,gender as in training,"
+    "baseline age,baseline gender"
+).split(",")
 
 
 def age_group(years):
@@ -74,14 +78,14 @@ def cross_dataset(study, resamples=2000, seed=129):
 
 
 def cross_dataset_readable(table):
-    """`cross_dataset` as text for a page: headline metrics, one row a run, data set and crop."""
-
-    def cell(row):
-        own, guess = (written(row[k], metric=row["metric"]) for k in ("in_domain", "baseline"))
-        text = written(row["value"], row["ci_low"], row["ci_high"], row["metric"])
-        return f"{text} (own set {own}, baseline {guess})"
-
-    table = table[table["metric"] == table["task"].map(HEADLINES)]
-    names = {"network": table["label"], "faces of": table["dataset"].replace(DATASET_LABELS)}
-    names["crop"] = np.where(table["cropped"].astype(bool), "as in training", "as it is")
-    return wide(table.assign(**names), ["faces of", "network", "crop"], cell)
+    """Age error (years) and gender accuracy (%) of `cross_dataset` as text: `PAGE_COLUMNS`."""
+    rows, headline = [], table["metric"] == table["task"].map(HEADLINE)
+    shown = table[headline & table["task"].isin(["age", "gender"])]
+    for (dataset, _), here in shown.groupby(["dataset", "run"], sort=False):
+        told = {"faces of": DATASET_LABELS.get(dataset, dataset), "network": here["label"].iloc[0]}
+        for row in here.to_dict("records"):
+            task, metric, ends = row["task"], row["metric"], (row["ci_low"], row["ci_high"])
+            told[f"{task} {CROPS[row['cropped']]}"] = written(row["value"], *ends, metric)
+            told[f"baseline {task}"] = written(row["baseline"], metric=metric)
+        rows.append(told)
+    return pd.DataFrame(rows, columns=PAGE_COLUMNS).fillna("-")

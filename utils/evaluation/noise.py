@@ -7,9 +7,8 @@ with both. For label errors that strike the duplicates alike and independently f
 * years: |a - b| <= |a - t| + |b - t|, so mean absolute error >= mean |a - b| / 2;
 * within 5 years: |a - b| > 10 means that one is off by more than 5, so cs5 <= 1 - P(.) / 2.
 
-The bounds are an indication, no law: duplicates may be labelled worse than other pictures. And
-where networks of all kinds give the same answer against the label, the cause is the label, the
-picture, or what the networks share.
+They are an indication, no law: duplicates may be labelled worse than other pictures. And where
+networks of all kinds err alike, the cause is the label, the picture, or what they all share.
 """
 
 import numpy as np

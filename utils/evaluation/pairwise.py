@@ -1,13 +1,10 @@
 """Which of two models is better, and could it be chance?
 
-Both models are scored on the same faces, so the difference is bootstrapped over duplicate groups
-with the same resamples for both (paired bootstrap). McNemar's test looks at the faces on which
-one is right and the other wrong (McNemar 1947). With many pairs, p-values are corrected by
-Holm's (1979) method.
-
-All pairs are exploratory, but for the one family that was declared before it was looked at:
-backbones trained alike (`primary`). There chance enters twice, by another training and by other
-test faces, so seeds are drawn first, then groups, the same for all networks (two-level bootstrap).
+Both are scored on the same faces, with the same resamples of duplicate groups (paired bootstrap).
+McNemar's (1947) test looks at the faces on which one is right and the other wrong. p-values of
+many pairs are corrected by Holm's (1979) method. All pairs are exploratory, but for the family
+declared before it was looked at: backbones trained alike (`primary`). There chance enters by
+another training and by other faces, so seeds are drawn first, then groups (two-level bootstrap).
 """
 
 from itertools import combinations

@@ -17,7 +17,7 @@ from utils.evaluation.columns import part, tasks_of
 from utils.evaluation.cross_dataset import cross_dataset, cross_dataset_readable
 from utils.evaluation.findings import findings
 from utils.evaluation.references import claims, goals, references
-from utils.evaluation.subgroups import fairness, gaps, subgroups
+from utils.evaluation.subgroups import AXES, fairness, gaps, subgroups
 from utils.files import write_aside, write_json
 from utils.vocabulary import TASKS
 
@@ -57,7 +57,7 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
     made["seeds"] = tables.seeds_table(scored)
     for dataset in dict.fromkeys(scored["dataset"]):
         say(f"{dataset}: comparison and pairs")
-        of_set = _compared(study, scored, dataset, drawn)
+        of_set = _compared(study, scored, listed.primary | {"dataset": dataset}, drawn)
         say(f"{dataset}: for whom, calibration, labels, near-duplicates")
         members = ablations.ensemble_members(of_set["comparison"], listed.ensemble)
         of_set |= _examined(study, of_set["comparison"], dataset, members, drawn)
@@ -77,18 +77,19 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
 
 
 def _pages(of_set):
-    """Tables as text; of groups and fairness only those of the best network of a task."""
+    """Tables as text; of gaps and fairness those of a task's best network, by one attribute."""
     chosen, pages = of_set["best"].set_index("task")["run"], {}
     for name in (name for name in PAGES if name in of_set):
         table = of_set[name]
         if name in ("gaps", "fairness") and len(table):
-            table = table[table["run"] == table["task"].map(chosen)]
+            table = table[(table["run"] == table["task"].map(chosen)) & table["by"].isin(AXES)]
         pages[f"{name}_readable"] = tables.readable(table, PAGES[name])
     return pages
 
 
-def _compared(study, scored, dataset, drawn):
-    """Comparison, best networks, pairs, goals and claims of one data set."""
+def _compared(study, scored, family, drawn):
+    """Comparison, best networks, pairs (also the declared), goals and claims of a data set."""
+    dataset = family["dataset"]
     table = tables.comparison(study, scored, dataset)
     # Of each system the run with the lowest seed: chosen without looking at results.
     chosen = {run: study.predictions[run] for run in sorted(table["run"].dropna())}
@@ -99,6 +100,7 @@ def _compared(study, scored, dataset, drawn):
         "comparison": table,
         "best": pd.DataFrame(rows).reindex(columns=tables.BEST),
         "comparison_readable": tables.comparison_readable(table, letters),
+        "primary": pairwise.primary(study, family, study.splits.get(dataset), *drawn),
         "pairs": pd.concat(pairs, ignore_index=True),
         "off_the_shelf": tables.off_the_shelf(study, dataset),
         "goals": goals(table, dataset),
@@ -119,6 +121,7 @@ def _examined(study, comparison, dataset, members, drawn):
         if "age" in tasks_of(faces) and {"age_q10", "age_q90"} <= set(faces):
             found.append(("coverage", run, calibration.coverage(faces, resampled)))
     made, labels = _joined(study, found), tables.labels_of(study, dataset)
+    made["calibration_readable"] = tables.calibration_readable(made["calibration"], comparison)
     made["label_conflicts"] = noise.label_conflicts(labels)
     made["label_noise"] = noise.label_noise(labels, *drawn)
     if len(members) > 1:

@@ -166,7 +166,7 @@ def _cell(row, what):
     if what.startswith("%"):
         return written(value, metric="share", unit=True)
     if isinstance(value, str):
-        labels = words.METRIC_LABELS | TASK_LABELS | words.DATASET_LABELS
+        labels = words.METRIC_LABELS | TASK_LABELS | words.DATASET_LABELS | words.MODEL_LABELS
         return labels.get(value, value.replace("_", " "))
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
@@ -197,6 +197,21 @@ def comparison_readable(table, letters):
         costs = (table[name] / scale).dropna().map("{:,.3g}".format)
         text[title] = costs.reindex(table.index, fill_value="-")
     return text.loc[:, text.nunique() > 1]  # no column that says nothing
+
+
+def calibration_readable(table, comparison, most=8):
+    """Calibration error of each task before -> after scaling as text, one row a network.
+
+    Shows the first `most` of `comparison` that were fine-tuned, fully or in part; else of any kind.
+    """
+    runs = comparison[comparison["run"].isin(table["run"])]
+    tuned = runs[runs["protocol"].isin(["finetune", "partial"])]
+    rows = (runs if tuned.empty else tuned)[["run"]].head(most).merge(table, on="run")
+
+    def cell(row):
+        return " -> ".join(written(row[name], metric="share") for name in ("ece", "ece_scaled"))
+
+    return wide(rows.rename(columns={"label": "network"}), ["network"], cell)
 
 
 def column_title(task):

@@ -40,7 +40,8 @@ def summarise(found, folder) -> Summary:
     if shown:
         face = load_mean_faces(folder, shown[0].about["dataset"])["all"]
         page.figures["mean_maps"] = figures.mean_maps(shown, face)
-    _tested(page, [one for one in shown if len(one.per_face)])
+    if tested := [one for one in shown if len(one.per_face)]:
+        _tested(page, tested)
     inside = rows_of(drawn, ("pointing_game", "energy_inside"))
     if len(inside):
         page.sentences.append(true_evidence(inside))
@@ -50,15 +51,14 @@ def summarise(found, folder) -> Summary:
 
 def _tested(page, found) -> None:
     """Add what the tests of the maps say."""
-    if not found:
-        return
     last, gains = rows_of(found, "randomization_similarity"), gains_table(found)
     table = methods_table(last, gains)
     page.tables |= {"methods": table, "gains": gains}
     if len(found) > 1:  # one case is no verdict
         page.sentences.append(trusted(table))
     page.sentences += [*sharpness(found), *tests_text(table, last)]
-    fine = list(filter(_is_fine, found))
+    # Maps with cells enough to tell the eyes from the nose.
+    fine = [one for one in found if len(one.about["field_of_view"]) >= LEAST_CELLS]
     shares = rows_of(fine, "attention_", "gradcam")
     if len(shares):
         page.figures["attention"] = figures.attention(shares, fine)
@@ -75,11 +75,6 @@ def rows_of(found, statistic, method=None) -> pd.DataFrame:
     return table[table["method"] == method] if method else table
 
 
-def _is_fine(one) -> bool:
-    """Whether a map has cells enough to tell the eyes from the nose."""
-    return len(one.about["field_of_view"]) >= LEAST_CELLS
-
-
 def sharpness(found) -> list[str]:
     """How far one cell of each network's map sees: finer detail does not show."""
     names, parts, coarse = labels(found), {}, {}
@@ -87,7 +82,7 @@ def sharpness(found) -> list[str]:
         name, seen = names[one.about["run"]], np.array(one.about["field_of_view"], float)
         if np.isfinite(seen).any():
             parts[name] = f"{name} {np.nanmean(seen[:, 1]):.0%} ({len(seen)} x {len(seen)} cells)"
-            coarse |= {} if _is_fine(one) else {name: one}
+            coarse |= {name: one} if len(seen) < LEAST_CELLS else {}
     text = (
         "Maps are blunt: a cell sees, as one standard deviation either way in shares of the side, "
         f"{', '.join(parts.values())}; eyes and tip of the nose are {EYES_TO_NOSE:.0%} apart."
@@ -99,11 +94,10 @@ def sharpness(found) -> list[str]:
 
 def gains_table(found) -> pd.DataFrame:
     """`against_control` of each Evidence, with run, model and task."""
-    tables = []
-    for one in found:
-        gains = against_control(one.per_face, groups=one.about.get("groups"))  # not in old files
-        tables.append(gains.assign(**{k: one.about[k] for k in ("run", "model", "task")}))
-    return pd.concat(tables, ignore_index=True)
+    # Files of old have no groups.
+    tables = [against_control(one.per_face, groups=one.about.get("groups")) for one in found]
+    told = [{key: one.about[key] for key in ("run", "model", "task")} for one in found]
+    return pd.concat([t.assign(**k) for t, k in zip(tables, told, strict=True)], ignore_index=True)
 
 
 def methods_table(last, gains) -> pd.DataFrame:
@@ -112,15 +106,13 @@ def methods_table(last, gains) -> pd.DataFrame:
     Columns method; for each faithfulness statistic the cases won; both_curves (won on deletion
     and insertion); cases; fails (maps that hardly change), similarity (mean) and checked.
     """
-    rows = []
-    for method in [m for m in METHODS if m in set(last["method"])]:
-        own, check = gains[gains["method"] == method], last[last["method"] == method]
-        won = own.pivot(index=["run", "task"], columns="statistic", values="beats")
-        row = {"method": method} | {name: int(won[name].sum()) for name in FAITHFULNESS}
-        row |= {"both_curves": int((won["deletion_auc"] & won["insertion_auc"]).sum())}
-        row |= {"cases": len(won), "fails": int((check["ci_high"] >= FAILS_ABOVE).sum())}
-        rows.append(row | {"similarity": check["value"].mean(), "checked": len(check)})
-    return pd.DataFrame(rows)
+    won = gains.pivot(index=["method", "run", "task"], columns="statistic", values="beats")
+    won = won[list(FAITHFULNESS)].assign(both_curves=won["deletion_auc"] & won["insertion_auc"])
+    won = won.assign(cases=1).groupby("method").sum().astype(int).rename_axis(None, axis=1)
+    checks = last.assign(fails=last["ci_high"] >= FAILS_ABOVE).groupby("method")
+    checks = checks.agg(fails=("fails", "sum"), similarity=("value", "mean"), checked=("n", "size"))
+    table = checks.join(won)[[*won, *checks]].rename_axis("method")
+    return table.reindex([m for m in METHODS if m in table.index]).reset_index()
 
 
 def tests_text(table, last) -> list[str]:

@@ -35,11 +35,10 @@ def age_histogram(table, dataset):
     axes.text(middle + 1, counts.max(), f"median {middle:.0f}", va="top")
     axes.set(xlabel="age (years)", ylabel="faces", xlim=(-1, MAX_AGE + 1))
     axes.grid(axis="x", visible=False)
-    share, index = np.mean(ages % 5 == 0), heaping_index(ages)
-    title = f"{share:.0%} of the ages end in 0 or 5 (20% if spread evenly); age {counts.argmax()} "
-    title += f"alone holds {counts.max() / len(ages):.1%}"
-    caption = f"Faces by year of age. Whipple's index, ages 23 to 62: {index:.0f} (100 = no heaping"
-    return theme.finish(figure, title, dataset, caption + ")", len(ages))
+    title = f"{np.mean(ages % 5 == 0):.0%} of the ages end in 0 or 5 (20% if spread evenly); age "
+    title += f"{counts.argmax()} alone holds {counts.max() / len(ages):.1%}"
+    told = {"n": len(ages), "index": heaping_index(ages)}
+    return theme.finish(figure, title, dataset, "age_histogram", **told)
 
 
 def count_plot(table, column, dataset):
@@ -47,8 +46,7 @@ def count_plot(table, column, dataset):
     known = {"gender": GENDERS, "ethnicity": ETHNICITIES}
     if column not in known:
         raise ValueError(f"column {column!r} cannot be counted; expected gender or ethnicity")
-    labels = _labelled(table, column)[column]
-    counts = labels.value_counts().reindex(known[column], fill_value=0)
+    counts = _labelled(table, column)[column].value_counts().reindex(known[column], fill_value=0)
     figure, axes = theme.canvas(height=1.9 + 0.42 * len(counts))
     shares = counts / counts.sum()
     tints = np.where(counts == counts.max(), theme.BLUE, theme.SKY)
@@ -77,8 +75,7 @@ def joint_counts(table, dataset):
     thin = int((cells < SMALL).sum())
     title = f"{thin} of {cells.size} cells hold fewer than {SMALL} faces, "
     title += f"while the fullest holds {cells.max():,}"
-    caption = "Faces by age bin, ethnicity and gender; colour on a logarithmic scale"
-    return theme.finish(figure, title, dataset, caption, len(faces))
+    return theme.finish(figure, title, dataset, "joint_counts", len(faces))
 
 
 def _by_who(table):
@@ -86,9 +83,10 @@ def _by_who(table):
     faces = _labelled(table, "age", "gender")
     who = faces["ethnicity"].fillna("all") if "ethnicity" in faces else "all"
     faces = faces.assign(who=who)
-    return faces, [name for name in (*ETHNICITIES, "all") if (faces["who"] == name).any()]
+    return faces, [name for name in (*ETHNICITIES, "all") if name in set(faces["who"])]
 
 
+_INTERVAL = {"errorbar": ("se", 1.96)}  # 95 %
 _BESIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
 _BY_GENDER = {"hue": "gender", "hue_order": GENDERS, "palette": theme.GENDER_COLOURS}
 
@@ -98,8 +96,7 @@ def mean_age(table, dataset):
     faces, names = _by_who(table)
     figure, axes = theme.canvas(height=1.9 + 0.55 * len(names))
     look = {"dodge": 0.32, "markers": ["o", "s"], "linestyle": "none", "capsize": 0.1}
-    look |= {"errorbar": ("se", 1.96), **_BY_GENDER}
-    sns.pointplot(faces, x="age", y="who", order=names, ax=axes, **look)
+    sns.pointplot(faces, x="age", y="who", order=names, ax=axes, **look, **_INTERVAL, **_BY_GENDER)
     axes.set(xlabel="mean age (years)", ylabel="")
     axes.legend(**_BESIDE)
     by = faces.groupby("gender")["age"].mean().reindex(GENDERS)
@@ -120,8 +117,7 @@ def age_boxes(table, dataset):
     medians = faces.groupby(["who", "gender"])["age"].median()
     (old, man), (young, woman) = medians.idxmax(), medians.idxmin()
     title = f"Median age runs from {medians.min():.0f} ({young}, {woman}) to {medians.max():.0f} "
-    caption = "Boxes hold the middle half, whiskers reach 1.5 times its length"
-    return theme.finish(figure, title + f"({old}, {man})", dataset, caption, len(faces))
+    return theme.finish(figure, title + f"({old}, {man})", dataset, "age_boxes", len(faces))
 
 
 def photo_year(table, dataset):
@@ -131,22 +127,17 @@ def photo_year(table, dataset):
     """
     require(table, ["image", "age"], "face table")
     found = table["image"].astype(str).str.extract(r"_(\d{4})\.[A-Za-z]+$")[0].astype(float)
-    keep = (found >= 1900) & table["age"].notna()
-    if not keep.any():
+    rows = table.assign(year=found)[(found >= 1900) & table["age"].notna()]
+    if rows.empty:
         raise DataError("no photo years in the image names; expected '..._<year>.jpg', as in WIKI")
-    year, age = (column[keep].to_numpy(float) for column in (found, table["age"]))
+    year, age = rows["year"], rows["age"]
     figure, axes = theme.canvas()
-    grid = axes.hexbin(year, age, gridsize=45, bins="log", cmap=theme.HEATMAP, mincnt=1)
-    figure.colorbar(grid, ax=axes, label="faces (log)")
-    decades = pd.Series(age).groupby(year // 10 * 10).agg(["median", "size"])
-    medians = decades[decades["size"] >= SMALL]
-    axes.plot(medians.index + 5, medians["median"], "o-", color=theme.RED, lw=2, label="median")
+    theme.density(axes, year, age, 10, SMALL)
     axes.set(xlabel="year of the photo", ylabel="age (years)")
-    axes.legend(loc="upper left")
     title = f"{np.mean(year >= 2000):.0%} of the photos were taken in 2000 or later"
     if np.ptp(year) and np.ptp(age):
         title += f"; age and year correlate by {np.corrcoef(year, age)[0, 1]:.2f}"
-    return theme.finish(figure, title, dataset, "Median by decade in red", int(keep.sum()))
+    return theme.finish(figure, title, dataset, "Median by decade in red", len(rows))
 
 
 def pixel_statistics(images, table, sample=3000):
@@ -170,8 +161,8 @@ def pixels(statistics, dataset):
     faces = faces.assign(decade=faces["age"] // 10 * 10 + 5)
     often = faces[faces.groupby(["decade", "gender"])["age"].transform("size") >= 10]
     figure, panels = theme.canvas(1, 2, width=9.5, height=4)
-    look = {"err_style": "bars", "errorbar": ("se", 1.96), "style": "gender", "markers": ["o", "s"]}
-    look |= {"style_order": GENDERS, "dashes": False, **_BY_GENDER}
+    look = {"err_style": "bars", "style": "gender", "style_order": GENDERS, "dashes": False}
+    look |= {"markers": ["o", "s"], **_INTERVAL, **_BY_GENDER}
     for axes, column in zip(panels, ("mean", "range"), strict=True):
         tints = faces["gender"].map(theme.GENDER_COLOURS).fillna(theme.GREY)
         axes.scatter(faces["age"], faces[column], s=3, alpha=0.12, color=tints, rasterized=True)
@@ -183,8 +174,7 @@ def pixels(statistics, dataset):
     if abs(slope) < 0.2:
         title = f"Brightness tells little about age (correlation {slope:.2f}); faces average "
     title += f"{faces['mean'].mean():.0f} of 255"
-    caption = "Points are faces, lines are means by decade with 95% interval (10 faces or more)"
-    return theme.finish(figure, title, dataset, caption, len(faces))
+    return theme.finish(figure, title, dataset, "pixels", len(faces))
 
 
 def duplicates(table, dataset):
@@ -195,12 +185,11 @@ def duplicates(table, dataset):
     figure, (left, right) = theme.canvas(1, 2, width=9.5, height=3.8)
     by_size = sizes.clip(upper=5).value_counts().reindex(range(2, 6), fill_value=0)
     bars = left.bar(["2", "3", "4", "5+"], by_size, color=theme.SKY)
-    left.bar_label(bars, [f"{value:,}" for value in by_size])
+    left.bar_label(bars, fmt="{:,.0f}")
     left.set(xlabel="faces in the group", ylabel="duplicate groups")
     shares = conflicts.set_index("task")["conflict_share"]
-    bars = right.barh(shares.index, shares, color=theme.RED)
     texts = [f"{row.conflicts:,} of {row.groups:,}" for row in conflicts.itertuples()]
-    right.bar_label(bars, texts, padding=4)
+    right.bar_label(right.barh(shares.index, shares, color=theme.RED), texts, padding=4)
     top = max(shares.max(), 0.01) if len(shares) else 1
     right.set(xlabel="groups with conflicting labels", xlim=(0, top * 1.5))
     right.invert_yaxis()

