@@ -211,7 +211,7 @@ def test_sentences_are_computed_and_coarse_maps_claim_no_region(study):
     assert summary.trusted(better).startswith("**To be trusted most: Grad-CAM++**")
     # Cells of a 3 x 3 map cover eyes and nose at once.
     assert "nothing is said about regions for Resnet50" in text
-    (legend,) = [axis.get_legend() for axis in page.figures["attention"].axes if axis.get_legend()]
+    (legend,) = page.figures["attention"].legends
     assert [entry.get_text() for entry in legend.get_texts()] == ["Alexnet"]
 
 

@@ -34,7 +34,7 @@ def drawn(figure, tmp_path):
 
 def test_every_eda_figure_names_n_and_the_synthetic_set(faces, tmp_path):
     images = np.random.default_rng(0).integers(0, 255, (600, 8, 8, 3)).astype(np.uint8)
-    pixels = eda.pixel_statistics(images, faces, sample=200)
+    pixels = eda.pixel_statistics(images, faces)
     plain = (eda.age_histogram, eda.joint_counts, eda.mean_age, eda.age_boxes, eda.duplicates)
     figures = [function(faces, "synthetic") for function in (*plain, eda.split_composition)]
     figures += [eda.count_plot(faces, task, "synthetic") for task in ("gender", "ethnicity")]

@@ -9,7 +9,6 @@ lay in training.
 
 import argparse
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,8 +19,9 @@ import pandas as pd
 from PIL import Image
 
 from utils import datasets, faces, models
+from utils.datasets.archives import list_images
 from utils.datasets.near_duplicates import assign_groups
-from utils.datasets.pictures import ENDINGS, UNREAD, in_mode, open_rgb
+from utils.datasets.pictures import ENDINGS, in_mode, open_rgb
 from utils.datasets.progress import progress_bar
 from utils.files import DataError, write_aside
 from utils.paths import ROOT
@@ -98,35 +98,6 @@ def _whole(picture: Image.Image) -> list[None]:
 # ---------------------------------------------------------------- a folder
 
 
-def find_pictures(folder: Path) -> dict[str, Path]:
-    """Pictures below a folder by their ending, in the order of their names; links are followed.
-
-    In a name, bytes that are not UTF-8 are written as ``\\xff``.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; name a folder that holds pictures")
-    paths, seen = [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = [n for n in sorted(folders) if real not in seen and n[0] != "."]
-        paths += [] if real in seen else [Path(place, name) for name in names]
-        seen.add(real)
-    paths = sorted(path for path in paths if path.suffix.lower() in ENDINGS + UNREAD)
-    if not paths:
-        raise DataError(f"{folder} holds no picture; expected files ending in {', '.join(ENDINGS)}")
-    return {_text(path.relative_to(folder).as_posix()): path for path in paths}
-
-
-def _text(name) -> str:
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _open(path: Path) -> Image.Image:
-    if path.suffix.lower() not in ENDINGS:
-        raise DataError(f"{path.suffix} files are not read; save it as JPEG")
-    return open_rgb(path, upright=True)
-
-
 def score_folder(
     folder: Path, model: str, detect: bool = False, bad: list | None = None
 ) -> Iterator[pd.DataFrame]:
@@ -135,30 +106,35 @@ def score_folder(
     With `detect` the faces are found and cropped as in training, and ``#1``, ``#2`` ... is appended
     to the name of a picture with several; else each picture is taken as a face crop.
     """
-    paths, bad = find_pictures(folder), [] if bad is None else bad
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; name a folder that holds pictures")
+    bad = [] if bad is None else bad
+    paths, left_out = list_images(folder)
+    bad += left_out
+    if not (paths or bad):
+        raise DataError(f"{folder} holds no picture; expected files ending in {', '.join(ENDINGS)}")
     scorer, bar = Scorer(model), progress_bar(paths, desc="predict", unit="picture")
     find, unknown = (faces.detect if detect else _whole), dict.fromkeys(("gender", "ethnicity"))
-    for part in scored(scorer, bar, lambda name: _open(paths[name]), find, bad):
+    for part in scored(scorer, bar, lambda name: open_rgb(paths[name], upright=True), find, bad):
         labels = part[["image"]].assign(split="test", age=np.float32("nan"), **unknown)
         yield pd.concat([labels, part.drop(columns=["image", "found"])], axis=1)
-    if len(bad) == len(paths):
-        raise DataError(
-            f"none of {len(paths)} pictures gave a face; the first: {': '.join(bad[0])}"
-        )
+    every = len(paths) + len(left_out)
+    if len(bad) == every:
+        raise DataError(f"none of {every} pictures gave a face; the first: {': '.join(bad[0])}")
 
 
 @contextmanager
 def _written(path: Path) -> Iterator[list]:
     """Yield a list of tables that become one file; a place that cannot be written is told first."""
     if path.suffix not in (".csv", ".parquet") or path.is_dir():
-        raise DataError(f"--out {_text(path)}: expected the name of a .csv or .parquet file")
+        raise DataError(f"--out {path}: expected the name of a .csv or .parquet file")
     with ExitStack() as stack:
         try:
             aside = stack.enter_context(write_aside(path))
             aside.touch()
         except OSError as error:
             fault = f"cannot be written ({error.strerror}); name another"
-            raise DataError(f"--out {_text(path)} {fault}") from None
+            raise DataError(f"--out {path} {fault}") from None
         yield (parts := [])
         table = pd.concat(parts, ignore_index=True)
         if path.suffix == ".csv":
@@ -246,7 +222,7 @@ def _write_folder(folder: Path, model: str, out: Path, detect: bool) -> int:
                 raise
             end = "; stopped before the end, the other pictures are not scored"
     _list(bad)
-    print(f"{sum(map(len, parts))} faces in {_text(out)}, {len(bad)} pictures left out{end}")
+    print(f"{sum(map(len, parts))} faces in {out}, {len(bad)} pictures left out{end}")
     return 130 if end else 0
 
 

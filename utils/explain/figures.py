@@ -33,12 +33,11 @@ def grid(rows, titles, title, dataset, caption="", n=None, names=(), **values):
         axis.spines[:].set_visible(False)
         if cell is not None:
             picture, heat, text, wrong = cell
+            tint, text = (theme.RED, f"wrong: {text}") if wrong else (theme.BLACK, text)
             if heat is not None:
                 heat = maps.resize_maps(np.asarray(heat, float)[None], len(picture))[0]
-                picture = maps.overlay(picture, heat)
-            axis.imshow(picture)
-            text = f"wrong: {text}" if wrong else text
-            axis.set_xlabel(text, fontsize=10, color=theme.RED if wrong else theme.BLACK)
+            axis.imshow(picture if heat is None else maps.overlay(picture, heat))
+            axis.set_xlabel(text, fontsize=10, color=tint)
     for axis, text in zip(axes[0], titles, strict=True):
         axis.set_title(theme.wrap(text, 20), fontsize=11)
     for axis, text in zip(axes[:, 0], names, strict=False):

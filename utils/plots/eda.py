@@ -140,19 +140,16 @@ def photo_year(table, dataset):
     return theme.finish(figure, title, dataset, "Median by decade in red", len(rows))
 
 
-def pixel_statistics(images, table, sample=3000):
-    """Pixel values of a random sample of faces.
+def pixel_statistics(images, table):
+    """Age, gender, and mean and range (largest minus smallest) of the grey levels of faces.
 
-    Of `images` uint8 [n, size, size, channels], maybe a memory map, with the rows of `table`: age,
-    gender, and mean, range (largest minus smallest) and std in grey levels.
+    Of `images` uint8 [n, size, size, channels], maybe a memory map, with the rows of `table`.
     """
     if len(images) != len(table):
         raise ValueError(f"{len(images)} images for {len(table)} rows; pass the same faces in both")
-    chance = np.random.default_rng(129)
-    rows = np.sort(chance.choice(len(table), min(sample, len(table)), replace=False))
-    result = table.iloc[rows][["age", "gender"]].reset_index(drop=True)
-    grey = np.stack([np.asarray(images[row], np.float32).mean(axis=-1).ravel() for row in rows])
-    return result.assign(mean=grey.mean(1), range=np.ptp(grey, axis=1), std=grey.std(axis=1))
+    grey = np.stack([np.asarray(image, np.float32).mean(axis=-1).ravel() for image in images])
+    result = table[["age", "gender"]].reset_index(drop=True)
+    return result.assign(mean=grey.mean(axis=1), range=np.ptp(grey, axis=1))
 
 
 def pixels(statistics, dataset):
@@ -197,8 +194,8 @@ def duplicates(table, dataset):
     title = f"{int(sizes.sum()):,} of {len(table):,} faces have a near-duplicate"
     if len(shares):
         title += f"; in {shares.max():.0%} of their groups the {shares.idxmax()} differs"
-    caption = f"{len(sizes):,} groups of near-duplicates"
-    return theme.finish(figure, title, dataset, caption, len(table))
+    told = f"{len(sizes):,} groups of near-duplicates"
+    return theme.finish(figure, title, dataset, told, len(table))
 
 
 def split_composition(table, dataset):
@@ -231,16 +228,15 @@ def split_composition(table, dataset):
     return theme.finish(figure, title, dataset, f"Faces per split: {sizes}", len(table))
 
 
-def face_grid(images, titles, dataset, title, columns=6, caption=""):
+def face_grid(images, titles, dataset, title, columns=6):
     """Faces [height, width, 3], uint8 or 0..1, in a grid, each with a line of text above it."""
     if len(images) != len(titles):
         raise ValueError(f"{len(images)} images with {len(titles)} titles; expected one each")
     rows = -(-len(images) // columns)
-    size = {"height": 1.95 * rows + 1, "width": 1.6 * columns}
-    figure, grid = theme.canvas(rows, columns, squeeze=False, **size)
+    figure, grid = theme.canvas(rows, columns, 1.95 * rows + 1, 1.6 * columns, squeeze=False)
     for axes in grid.ravel():
         axes.axis("off")
     for axes, image, text in zip(grid.ravel(), images, titles, strict=False):
         axes.imshow(image)
         axes.set_title(text, fontsize=10)
-    return theme.finish(figure, title, dataset, caption, len(images))
+    return theme.finish(figure, title, dataset, n=len(images))

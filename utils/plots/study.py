@@ -1,5 +1,7 @@
 """Figures over all runs of a study, drawn from the tables of its report."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
@@ -21,11 +23,12 @@ def draw(report, study, progress=None):
 
     What cannot be drawn is noted in ``report.left_out``.
     """
+    none = pd.DataFrame({"dataset": []})
+    every, others = (report.tables.get(name, none) for name in ("seeds", "cross_dataset"))
     for dataset in report.findings:
         (progress or str)(f"{dataset}: figures")
         head = f"{dataset}_"
         held = {k.removeprefix(head): t for k, t in report.tables.items() if k.startswith(head)}
-        every = report.tables.get("seeds", pd.DataFrame({"dataset": []}))
         held["seeds"] = every[every["dataset"] == dataset]
         for name, function in FIGURES.items():
             _try(report, head + name, function, held, study, dataset)
@@ -33,8 +36,7 @@ def draw(report, study, progress=None):
             told = (study.predictions[row.run], *([] if row.task == "age" else [row.task]), dataset)
             for kind, function in OF_ONE["age" if row.task == "age" else "class"].items():
                 _try(report, f"{head}{row.task}_{kind}", function, *told, label=row.label)
-    others = report.tables.get("cross_dataset", pd.DataFrame({"dataset": []}))
-    for dataset in dict.fromkeys(others["dataset"]):
+    for dataset in others["dataset"].unique():
         _try(report, f"cross_dataset_{dataset}", cross_dataset, others, dataset)
     return report
 
@@ -96,10 +98,9 @@ def comparison(held, study, dataset):
 
 def front(cost, value, lower):
     """Mask of the models that no other beats on both cost and value; lower may be better."""
-    cost, score = np.asarray(cost, float), np.asarray(value, float) * (-1 if lower else 1)
-    as_good = (cost[None] <= cost[:, None]) & (score[None] >= score[:, None])
-    better = (cost[None] < cost[:, None]) | (score[None] > score[:, None])
-    return ~(as_good & better).any(axis=1)
+    points = np.stack([np.negative(cost), np.multiply(value, -1 if lower else 1)], axis=-1)
+    ahead = points[None] - points[:, None]  # of every other model, on cost and value
+    return ~((ahead >= 0).all(axis=-1) & (ahead > 0).any(axis=-1)).any(axis=1)
 
 
 def cost(held, study, dataset):
@@ -108,8 +109,8 @@ def cost(held, study, dataset):
     if rows.empty or rows["model"].nunique() < 2:
         raise DataError("the costs of fewer than two networks are known")
     tasks, known, names = list(dict.fromkeys(rows["task"])), {}, []
-    size = {"height": 2.6 + 3.2 * -(-len(tasks) // 2)}
-    figure, grid = theme.canvas(-(-len(tasks) // 2), min(len(tasks), 2), squeeze=False, **size)
+    lines, columns = -(-len(tasks) // 2), min(len(tasks), 2)
+    figure, grid = theme.canvas(lines, columns, 2.6 + 3.2 * lines, squeeze=False)
     for task, axes in zip(tasks, grid.ravel(), strict=False):
         here = rows[rows["task"] == task].sort_values("flops").assign(x=lambda t: t["flops"] / 1e9)
         on = here[front(here["x"], here["value"], HEADLINE[task] in LOWER_IS_BETTER)]
@@ -117,10 +118,9 @@ def cost(held, study, dataset):
         guess = held["comparison"][task].iloc[-1]
         known[words.BASELINE] = axes.axhline(guess, color=theme.RED, ls="--", lw=2)
         for row in here.itertuples():
-            ends = [[row.value - row.low], [row.high - row.value]]
             style = {"fmt": row.mark, "color": row.tint, "ms": 9, "capsize": 3}
-            name = row.label.rsplit(",", 1)[0]
-            known[name] = axes.errorbar(row.x, row.value, ends, **style)
+            style["yerr"] = [[row.value - row.low], [row.high - row.value]]
+            known[row.label.rsplit(",", 1)[0]] = axes.errorbar(row.x, row.value, **style)
         axes.set(xscale="log", xlabel="FLOPs an image (G)", title=NAMES[task])
         axes.set_ylabel("years" if task == "age" else "accuracy")
         names.append("; ".join(on["label"]))
@@ -192,8 +192,8 @@ def cells(held, study, dataset):
 def reliability(held, study, dataset):
     """Accuracy against confidence, before and after temperature scaling."""
     table, _ = _of_best(held, "calibration")
-    titles, known, size = [], {}, {"height": 4.6, "sharey": True, "squeeze": False}
-    figure, grid = theme.canvas(1, len(table), **size)
+    titles, known = [], {}
+    figure, grid = theme.canvas(1, len(table), 4.6, sharey=True, squeeze=False)
     for row, axes in zip(table.itertuples(), grid[0], strict=True):
         p, labels = calibration.known_probabilities(study.predictions[row.run], row.task, "test")
         curves = [("as predicted", p, theme.ORANGE, "o-")]
@@ -275,21 +275,20 @@ def curves(held, study, dataset):
     size = {"height": 2.4 + 2.4 * len(protocols)}
     figure, grid = theme.canvas(len(protocols), len(tasks), squeeze=False, **size)
     known, early = {}, []
-    for row in table.itertuples():
-        for axes, task in zip(grid[protocols.index(row.protocol)], tasks, strict=True):
+    for (protocol, task), axes in zip(product(protocols, tasks), grid.ravel(), strict=True):
+        for row in table[table["protocol"] == protocol].itertuples():
             values = study.histories[row.run].get(f"val_{task}_{HEADLINE[task]}")
             if values is not None:
                 tint, name = theme.colour(row.model), row.label.split(",")[0]
                 dash = "--" if tint in [line.get_color() for line in axes.lines] else "-"
-                drawn = axes.plot(np.arange(len(values)) + 1, values, dash, color=tint, lw=2)[0]
+                (drawn,) = axes.plot(np.arange(len(values)) + 1, values, dash, color=tint, lw=2)
                 known.setdefault(name, drawn)
                 best = values.argmin() if task == "age" else values.argmax()
                 early.append(best < len(values) - 1)
-            axes.set(title=f"{NAMES[task]},\n{words.PROTOCOLS[row.protocol]}", xlabel="epoch")
-    for axes, task in ((a, t) for line in grid for a, t in zip(line, tasks, strict=True)):
+        axes.set(title=f"{NAMES[task]},\n{words.PROTOCOLS[protocol]}", xlabel="epoch")
+        axes.set_visible(len(axes.lines) > 0)
         guess = held["comparison"][task].iloc[-1]
         known["baseline"] = axes.axhline(guess, color=theme.RED, ls=":", lw=1.5)
-        axes.set_visible(len(axes.lines) > 1)
     title = f"{sum(early)} of {len(early)} validation curves peak before their last epoch"
     return theme.finish(theme.legend(figure, known), title, dataset, "curves")
 
