@@ -206,7 +206,7 @@ def test_a_second_process_waits_for_the_first(tmp_path):
 
 
 def test_a_model_card_holds_the_figures_of_the_run(runs, tmp_path, monkeypatch, capsys):
-    make_card = script("data/models/make_card.py")
+    ship_script = script("data/models/ship.py")
     run = "utkface-mobilenetv2-finetune-128-seed129"
     shutil.copytree(ROOT / "reports/study/runs" / run, runs / run)
     predictions = ROOT / f"reports/study/predictions/{run}.parquet"
@@ -218,13 +218,13 @@ def test_a_model_card_holds_the_figures_of_the_run(runs, tmp_path, monkeypatch, 
         (root / name / "weights.h5").write_bytes(b"x" * 1_200_000)
         return root / name
 
-    monkeypatch.setattr(make_card.models, "ship", ship)
-    assert make_card.main([run, "--out", str(tmp_path)]) == 0
+    monkeypatch.setattr(ship_script, "ship", ship)
+    assert ship_script.main([run, "--out", str(tmp_path)]) == 0
     text = (tmp_path / "mobilenetv2" / "README.md").read_text()
     assert "(float16, 1.2 MB)" in text and "17,071 faces" in text and "{" not in text
     faces = pd.read_parquet(predictions).query("split == 'test'")
     error = (faces["pred_age"] - faces["age"]).abs().mean()
     assert f"| age | mean absolute error (years) | {error:.2f} [" in text
     assert "| female | 2,266 |" in text and "| 100-124 (small) | 6 |" in text
-    assert make_card.main(["no-such-run"]) == 2
+    assert ship_script.main(["no-such-run"]) == 2
     assert "no finished run no-such-run" in capsys.readouterr().err

@@ -153,11 +153,7 @@ def locate(picture: Image.Image) -> Face | None:
 
 
 def crop_like_training(
-    image: Image.Image,
-    box,
-    landmarks=None,
-    size: int = TRAINING_SIDE,
-    frame: Frame = FRAMES["utkface"],
+    image, box, landmarks=None, size: int = TRAINING_SIDE, frame: Frame = FRAMES["utkface"]
 ) -> Image.Image:
     """Cut out a face with the place, size and roll that faces have in a training set (`frame_of`).
 
@@ -165,8 +161,6 @@ def crop_like_training(
     the box alone decides and the roll stays. The result, `size` pixels a side, is black where the
     picture ends, as in UTKFace.
 
-    Examples
-    --------
     >>> picture = Image.new("RGB", (400, 300), "red")
     >>> crop_like_training(picture, (150, 100, 60, 80), size=96).size
     (96, 96)

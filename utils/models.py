@@ -14,16 +14,12 @@ import numpy as np
 from utils import study
 from utils.backbones import layers  # noqa: F401  saved networks hold these layers
 from utils.backbones.networks import FEATURES, build_network, cut
-from utils.files import DataError, read_json, write_aside, write_json
+from utils.files import DataError, read_json
 from utils.paths import ROOT, runs_dir
 from utils.vocabulary import modern
 
 SHIPPED = ROOT / "data" / "models"
 NEEDED = ("age", "gender", "ethnicity")
-_KEPT = (  # of a run's configuration
-    *("run", "model", "label", "tasks", "input_size", "dataset", "protocol", "seed", "split"),
-    *("epochs", "n_train", "data_fingerprint", "image_mode", "flip_tta"),
-)
 
 
 def available(tasks=NEEDED) -> dict[str, Path]:
@@ -125,22 +121,3 @@ def shipped_backbone_weights(model: str) -> list[np.ndarray]:
     if model not in shipped:
         raise ValueError(f"weights='shipped': backbone {model!r}, expected one of {[*shipped]}")
     return cut(load(shipped[model].name), FEATURES)[0].get_weights()
-
-
-def ship(run: str, name: str, root: Path = SHIPPED) -> Path:
-    """Write a complete run's network as float16 weights, small enough for git.
-
-    Batch-normalisation statistics stay float32: their variances overflow float16.
-    """
-    folder, target = folder_of(run), Path(root) / name
-    network, config = load(run), study.read_config(folder)
-    with write_aside(target / "weights.h5") as aside, h5py.File(aside, "w") as file:
-        for k, array in enumerate(network.get_weights()):
-            matrix = array.ndim > 1
-            options = {"compression": "gzip", "shuffle": True} if matrix else {}
-            kind = np.float16 if matrix else np.float32
-            file.create_dataset(f"{k:04d}", data=array.astype(kind), **options)
-    errors = {split: age_error(folder, split) for split in ("val", "test")}
-    about = {key: config[key] for key in _KEPT if key in config}
-    write_json(target / "model.json", about | {"age_mae": errors})
-    return target

@@ -82,8 +82,6 @@ VALUE_SYNONYMS = {
 def modern(fields: dict) -> dict:
     """Fields of a stored file under today's names and values.
 
-    Examples
-    --------
     >>> modern({"protocol": "head", "look": "grey", "seed": 129})
     {'protocol': 'linear_probe', 'image_mode': 'grey', 'seed': 129}
     """
@@ -105,8 +103,6 @@ def truth_column(task: str) -> str:
 def probability_columns(task: str) -> list[str]:
     """Names of the probability columns of a classification task.
 
-    Examples
-    --------
     >>> probability_columns("gender")
     ['p_gender_male', 'p_gender_female']
     """
@@ -124,8 +120,6 @@ def prediction_columns(task: str) -> list[str]:
 def age_bin(age) -> np.ndarray:
     """Index 0..4 of the 25-year bin of each age in years.
 
-    Examples
-    --------
     >>> age_bin([0, 24, 25, 99, 116]).tolist()
     [0, 0, 1, 3, 4]
     """
@@ -140,8 +134,6 @@ def written(value, low=None, high=None, metric: str = "mae", unit: bool = False)
 
     By the metric: years get two decimals, shares 0..1 become percent with one; `unit` is added.
 
-    Examples
-    --------
     >>> written(4.484, 4.34, 4.63), written(0.943, 0.936, 0.949, "accuracy", unit=True)
     ('4.48 [4.34, 4.63]', '94.3 [93.6, 94.9] %')
     >>> written(None)
@@ -173,8 +165,6 @@ def run_label(config: dict) -> str:
 
     `config` is that of the run, under today's names (`modern`).
 
-    Examples
-    --------
     >>> run_label({"model": "vgg19", "protocol": "linear_probe", "input_size": 224})
     'VGG-19, linear probe, 224 px'
     """

@@ -1,4 +1,4 @@
-"""Ship a network with its model card: ``python data/models/make_card.py RUN [NAME]``.
+"""Ship a network with its model card: ``python data/models/ship.py RUN [NAME]``.
 
 Writes ``data/models/NAME`` (float16 weights, how to build it, a card) from a finished run. Every
 figure of the card is computed from the run's predictions.
@@ -8,7 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
+import h5py
 import jinja2
+import numpy as np
 import pandas as pd
 
 from utils import models, study
@@ -17,7 +19,7 @@ from utils.evaluation.columns import part
 from utils.evaluation.metrics import baseline
 from utils.evaluation.subgroups import AXES, subgroups
 from utils.evaluation.tables import readable
-from utils.files import read_json, write_aside
+from utils.files import read_json, write_aside, write_json
 from utils.paths import runs_dir
 from utils.vocabulary import run_label, written
 
@@ -27,6 +29,31 @@ COLUMNS = {
     ("gender", "accuracy"): "gender correct, %",
     ("ethnicity", "accuracy"): "ethnicity correct, %",
 }
+
+
+_KEPT = (  # of a run's configuration
+    *("run", "model", "label", "tasks", "input_size", "dataset", "protocol", "seed", "split"),
+    *("epochs", "n_train", "data_fingerprint", "image_mode", "flip_tta"),
+)
+
+
+def ship(run: str, name: str, root: Path = models.SHIPPED) -> Path:
+    """Write a complete run's network as float16 weights, small enough for git.
+
+    Batch-normalisation statistics stay float32: their variances overflow float16.
+    """
+    folder, target = models.folder_of(run), Path(root) / name
+    network, config = models.load(run), study.read_config(folder)
+    with write_aside(target / "weights.h5") as aside, h5py.File(aside, "w") as file:
+        for k, array in enumerate(network.get_weights()):
+            matrix = array.ndim > 1
+            options = {"compression": "gzip", "shuffle": True} if matrix else {}
+            kind = np.float16 if matrix else np.float32
+            file.create_dataset(f"{k:04d}", data=array.astype(kind), **options)
+    errors = {split: models.age_error(folder, split) for split in ("val", "test")}
+    about = {key: config[key] for key in _KEPT if key in config}
+    write_json(target / "model.json", about | {"age_mae": errors})
+    return target
 
 
 def metrics_rows(predictions: pd.DataFrame, groups) -> list[dict]:
@@ -62,7 +89,7 @@ def write_card(run: str, name: str = "", root: Path = models.SHIPPED) -> Path:
         raise ValueError(f"there is no finished run {run}; there are {have or 'none'}")
     config, cost = study.read_config(folder), read_json(folder / "cost.json")
     predictions = pd.read_parquet(folder / "predictions.parquet")
-    target = models.ship(run, name or config["model"], root)
+    target = ship(run, name or config["model"], root)
     groups = study.published_split(config["dataset"])
     template = jinja2.Template(Path(__file__).with_name("card.md.j2").read_text("utf-8"))
     text = template.render(
