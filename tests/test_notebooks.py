@@ -182,3 +182,14 @@ def test_defaults_beat_the_baseline(name, tmp_path):
     assert ended.returncode == 0, ended.stderr[-3000:]
     (run,) = tmp_path.glob("runs/*/")
     assert all(beaten(run).values()), beaten(run)
+
+
+@pytest.mark.slow
+def test_the_first_notebook_passes_nbval(tmp_path):
+    """nbval runs the cells one by one, as a reader in JupyterLab does, and fails on any error."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("FACES_", "TF_"))}
+    environment |= {"FACES_WORK_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax"]
+    command += [str(FOLDER / "01_dataset_eda.ipynb"), "-c", os.devnull]
+    ended = subprocess.run(command, cwd=FOLDER, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0 and " passed" in ended.stdout, ended.stdout[-3000:]
