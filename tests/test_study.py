@@ -167,9 +167,10 @@ def test_an_export_replaces_a_run_and_keeps_the_others(runs, tmp_path):
 def test_an_export_can_leave_training_faces_behind(runs, tmp_path):
     folder = make_run(runs / "one")
     test = pd.read_parquet(folder / "predictions.parquet")
-    both = pd.concat([test, test.assign(image="b", split="train")])
-    study.write_predictions(both, folder / "predictions.parquet")
-    for keep, expected in ((True, ["a", "b"]), (False, ["a"])):
+    sides = {"b": "train", "c": "excluded"}
+    every = [test, *(test.assign(image=name, split=side) for name, side in sides.items())]
+    study.write_predictions(pd.concat(every), folder / "predictions.parquet")
+    for keep, expected in ((True, ["a", "b", "c"]), (False, ["a"])):
         study.export([folder], tmp_path / "study", keep_train=keep)
         read = study.load_study(tmp_path / "study").predictions["one"]
         assert read["image"].tolist() == expected

@@ -200,7 +200,7 @@ def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
             with write_aside(study / "runs" / folder.name / name) as aside:
                 shutil.copyfile(folder / name, aside)
         table = pd.read_parquet(folder / "predictions.parquet")
-        kept = table if keep_train else table[table["split"] != "train"]
+        kept = table if keep_train else table[table["split"].isin(["val", "test"])]
         write_predictions(kept, study / "predictions" / f"{folder.name}.parquet")
     results = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=RESULT_COLUMNS)
     results = results.sort_values(["run", "task", "metric", "split"], ignore_index=True)
