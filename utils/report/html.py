@@ -204,7 +204,7 @@ def write_index(folder: Path | str = "reports") -> Path:
     purposes["study"] = "The study on real faces, as published with this repository."
     # The published study first, then the profiles; in each the report first.
     for sub in sorted(folder.glob("*/"), key=lambda path: (path.name != "study", path.name)):
-        pages = sorted(sub.glob("*.html"), key=lambda p: (not p.name.startswith("06"), p.name))
+        pages = sorted(sub.glob("*.html"), key=lambda p: (not p.name.startswith(("06", "report")), p.name))
         rows = [{"href": f"{sub.name}/{page.name}", **page_head(page)} for page in pages]
         if rows:
             purpose = purposes.get(sub.name, "")
