@@ -199,12 +199,12 @@ def page_head(path: Path) -> dict[str, str]:
 
 def write_index(folder: Path | str = "reports") -> Path:
     """Write ``index.html`` for the pages in the sub-folders of `folder`; the path of it."""
-    folder, groups = Path(folder), []
+    folder, groups, first = Path(folder), [], ("06", "report")
     purposes = {name: plan.load_profile(name).purpose for name in plan.names()}
     purposes["study"] = "The study on real faces, as published with this repository."
     # The published study first, then the profiles; in each the report first.
     for sub in sorted(folder.glob("*/"), key=lambda path: (path.name != "study", path.name)):
-        pages = sorted(sub.glob("*.html"), key=lambda p: (not p.name.startswith(("06", "report")), p.name))
+        pages = sorted(sub.glob("*.html"), key=lambda p: (not p.name.startswith(first), p.name))
         rows = [{"href": f"{sub.name}/{page.name}", **page_head(page)} for page in pages]
         if rows:
             purpose = purposes.get(sub.name, "")
