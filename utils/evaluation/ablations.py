@@ -19,7 +19,7 @@ from utils.evaluation.tables import run_table, signed, wide
 from utils.plan import variants
 from utils.vocabulary import CLASSES, HEADLINE, TASKS, probability_columns, written
 
-SPLITS = {"val": "validation", "test": "test"}
+SPLITS = ("val", "test")
 ENSEMBLE = "ensemble"
 COLUMNS = (
     "ablation variant task metric split value ci_low ci_high reference difference difference_low "
