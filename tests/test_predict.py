@@ -263,7 +263,7 @@ def test_a_cut_picture_of_a_set_is_listed_and_the_rest_scored(run, folder):
     (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:2000])
     table = datasets.new_table(["0.png", "1.gif"], source="wiki", age=30.0)
     found, bad = datasets.FaceSet("wiki", table, root=folder), []
-    scored = predict.set_scores(predict.Scorer(run), found, predict._whole, bad)
+    scored = predict.set_scores(predict.Scorer(run), found, None, bad)
     assert bad[0][0] == "0.png" and scored["image"].tolist() == ["1.gif"]
 
 

@@ -66,6 +66,16 @@ class Bench:
         stored = load_stored(found.subset(chosen), size, progress=False)
         return stored.faces.table, stored.images
 
+    def in_turns(self, **sides: Callable) -> tuple[dict, dict]:
+        """Median seconds and last result of some functions, called in turns after one warm-up."""
+        seconds, results = {name: [] for name in sides}, {}
+        for name in [*sides] * (self.repeats + 1):
+            gc.collect()
+            started = time.perf_counter()
+            results[name] = sides[name]()
+            seconds[name].append(time.perf_counter() - started)
+        return {name: median(taken[1:]) for name, taken in seconds.items()}, results
+
 
 @dataclass
 class Measured:
@@ -95,17 +105,6 @@ class Row:
         if self.unit == "times":
             return found.baseline / found.ours
         return max(0.0, 1 - found.baseline / found.ours) if self.unit == "share" else found.ours
-
-
-def in_turns(sides: dict, repeats: int) -> tuple[dict, dict]:
-    """Median seconds and last result of some functions, called in turns after one warm-up."""
-    seconds, results = {name: [] for name in sides}, {}
-    for name in [*sides] * (repeats + 1):
-        gc.collect()
-        started = time.perf_counter()
-        results[name] = sides[name]()
-        seconds[name].append(time.perf_counter() - started)
-    return {name: median(taken[1:]) for name, taken in seconds.items()}, results
 
 
 def _apart(there, here) -> float:
@@ -151,12 +150,11 @@ def _one_probe(bench: Bench, name: str) -> tuple[float, float, float]:
     apart = _apart(network.predict(images, verbose=0), plain)
     whole = batches.Batches(images, y, rows, 32)
     parts = batches.Batches(cached, y, many, 256, variants=True)
-    sides = {
-        "fit": lambda: network.fit(whole, verbose=0, shuffle=False),
-        "extract": extract,
-        "heads": lambda: heads.fit(parts, verbose=0, shuffle=False),
-    }
-    taken, _ = in_turns(sides, bench.repeats)
+    taken, _ = bench.in_turns(
+        fit=lambda: network.fit(whole, verbose=0, shuffle=False),
+        extract=extract,
+        heads=lambda: heads.fit(parts, verbose=0, shuffle=False),
+    )
     forward = taken["extract"] / len(rows) / 2  # features are of the mirror image too
     before = PASSES * (TRAIN * taken["fit"] / len(rows) + OTHERS * forward)
     after = 2 * forward + PASSES * taken["heads"] / len(many)
@@ -182,11 +180,8 @@ def input_share(bench: Bench) -> Measured:
     rows = np.resize(np.arange(len(images)), steps * batch)
     stored = batches.Batches(images, losses.targets(table, TASKS), rows, batch)
     there = tf.data.Dataset.from_tensors(stored[0]).repeat(steps)
-    sides = {
-        "ours": lambda: network.fit(stored, verbose=0, shuffle=False),
-        "there": lambda: network.fit(there, verbose=0, shuffle=False),
-    }
-    taken, _ = in_turns(sides, bench.repeats)
+    fit = functools.partial(network.fit, verbose=0, shuffle=False)
+    taken, _ = bench.in_turns(ours=lambda: fit(stored), there=lambda: fit(there))
     note = f"{name}, {steps} steps of {batch} faces at {size} px"
     return Measured(taken["ours"] / steps, taken["there"] / steps, note)
 
@@ -204,11 +199,10 @@ def gradcam(bench: Bench) -> Measured:
         wanted = target.classes(target.logits(face))
         return maps.normalise(explainer(functools.partial(target.scores, classes=wanted), face))[0]
 
-    sides = {
-        "one": lambda: np.stack([one(face) for face in images[:, None]]),
-        "ours": lambda: cams.batched_gradcam(target, images),
-    }
-    taken, made = in_turns(sides, bench.repeats)
+    taken, made = bench.in_turns(
+        one=lambda: np.stack([one(face) for face in images[:, None]]),
+        ours=lambda: cams.batched_gradcam(target, images),
+    )
     note = f"gender, {len(images)} faces at {size} px, compiled before"
     return Measured(taken["ours"], taken["one"], note, "maps", _apart(*made.values()), 1e-4)
 
@@ -217,7 +211,7 @@ def report(bench: Bench) -> Measured:
     """From the committed predictions to every table and figure."""
     with tempfile.TemporaryDirectory() as folder:
         given = ["reports/study", "--out", folder, "--resamples", bench.pick("2000", "50")]
-        taken, made = in_turns({"ours": lambda: _run("utils.evaluation", *given)}, bench.repeats)
+        taken, made = bench.in_turns(ours=lambda: _run("utils.evaluation", *given))
         scored = pd.read_csv(Path(folder) / "tables" / "metrics.csv")
     stored = pd.read_csv(ROOT / "reports" / "study" / "results.csv")
     both = scored.merge(stored, on=["run", "task", "metric", "split"], suffixes=("", "_stored"))
@@ -247,11 +241,10 @@ def latency(bench: Bench) -> Measured:
     """One face through the shipped network."""
     network, calls = models.load(SHIPPED), range(bench.pick(50, 3))
     face = np.asarray(bench.faces(1, network.inputs[0].shape[1])[1], "float32")
-    sides = {
-        "ours": lambda: [network.predict_on_batch(face) for _ in calls][-1],
-        "predict": lambda: [network.predict(face, verbose=0) for _ in calls][-1],
-    }
-    taken, made = in_turns(sides, bench.repeats)
+    taken, made = bench.in_turns(
+        ours=lambda: [network.predict_on_batch(face) for _ in calls][-1],
+        predict=lambda: [network.predict(face, verbose=0) for _ in calls][-1],
+    )
     each = [1000 * seconds / len(calls) for seconds in taken.values()]
     note = f"mean of {len(calls)} calls, without finding the face"
     return Measured(*each, note, "probabilities", _apart(*made.values()), 1e-5)
@@ -281,8 +274,7 @@ def measure(name: str, bench: Bench) -> dict:
     goal = GPU_GOALS.get(name, row.goal) if about["device"] == "gpu" else row.goal
     met = value >= goal if row.unit == "times" else value <= goal
     told = {"row": name, "value": value, "goal": goal, "met": met, "machine": about}
-    told["agree"] = found.apart <= found.allowed
-    return told | asdict(found) | vars(bench)
+    return told | {"agree": found.apart <= found.allowed} | asdict(found) | vars(bench)
 
 
 def _cells(told: dict) -> dict[str, str]:
@@ -328,8 +320,7 @@ def main(arguments=None) -> int:
     if asked.list:
         print("\n".join(f"{name:12} {row.title}" for name, row in ROWS.items()))
         return 0
-    unknown = [name for name in asked.rows.split(",") if name not in ROWS]
-    if unknown:
+    if unknown := [name for name in asked.rows.split(",") if name not in ROWS]:
         parser.error(f"--rows: {', '.join(unknown)} is unknown; expected some of {', '.join(ROWS)}")
     for name in asked.rows.split(","):
         print(f"{name}: {ROWS[name].title} ...", flush=True)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import yaml
-from PIL import Image
+from PIL import Image, ImageOps
 
 from utils.files import DataError
 from utils.study import same_faces
@@ -43,10 +43,8 @@ FRAMES = {dataset: Frame(**frame) for dataset, frame in _TABLE.items()}  # how m
 def frame_of(dataset: str) -> Frame:
     """Place of the face for a network that was trained on a data set."""
     if same_faces(dataset) not in FRAMES:
-        raise DataError(
-            f"where faces lie in {dataset} is known for {list(FRAMES)} only; measure it and add "
-            "it to utils/faces.yaml"
-        )
+        known = f"is known for {list(FRAMES)} only; measure it and add it to utils/faces.yaml"
+        raise DataError(f"where faces lie in {dataset} {known}")
     return FRAMES[same_faces(dataset)]
 
 
@@ -75,15 +73,6 @@ def _stages():
     return tf.function(pnet.model, input_signature=[shape]), rnet, onet
 
 
-def _pyramid(height: int, width: int) -> list[float]:
-    """Scales at which faces from MIN_FACE to the whole picture fill the 12 pixel window."""
-    largest, smallest = 12 / MIN_FACE, 12.5 / min(height, width)
-    if smallest >= largest:
-        return [smallest]
-    steps = math.floor(math.log(smallest / largest) / math.log(PYRAMID))
-    return [largest * PYRAMID**k for k in range(steps + 1)]
-
-
 def _propose(pnet, pixels: np.ndarray) -> np.ndarray:
     """Candidate boxes [n, 6] (0, x1, y1, x2, y2, confidence), at most PROPOSALS a scale.
 
@@ -92,8 +81,12 @@ def _propose(pnet, pixels: np.ndarray) -> np.ndarray:
     """
     from mtcnn.utils import bboxes, images
 
+    # Scales at which faces from MIN_FACE to the whole picture fill the 12 pixel window.
+    smallest = 12.5 / min(pixels.shape[1:3])
+    largest = max(smallest, 12 / MIN_FACE)
+    steps = math.floor(math.log(smallest / largest) / math.log(PYRAMID))
     found = []
-    for scale in _pyramid(*pixels.shape[1:3]):
+    for scale in [largest * PYRAMID**k for k in range(steps + 1)]:
         offsets, scores = pnet(images.scale_images(pixels, scale))
         boxes = bboxes.generate_bounding_box(offsets, scores, 0.6)[:PROPOSALS]
         boxes = bboxes.upscale_bboxes(boxes, np.array([scale]))
@@ -127,7 +120,12 @@ def detect(picture: Image.Image) -> list[Face]:
         small = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     ratio = np.array([p / s for p, s in zip(picture.size, small.size, strict=True)])
     rows = _search(np.asarray(small.convert("RGB")))
-    faces = [_face(row, ratio) for row in rows if row[5] >= CONFIDENCE]
+    faces = []
+    for row in (row for row in rows if row[5] >= CONFIDENCE):
+        corner, far = row[1:3] * ratio, row[3:5] * ratio
+        box = (*corner.tolist(), *(far - corner).tolist())
+        landmarks = row[6:16].reshape(2, 5).T * ratio
+        faces.append(Face(box, float(min(row[5], 1.0)), landmarks))
     return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
 
 
@@ -136,8 +134,8 @@ def locate(picture: Image.Image) -> Face | None:
     scale = max(1.0, SMALL_SIDE / max(picture.size))
     width, height = (max(1, round(scale * side)) for side in picture.size)
     pad = round(PAD * max(width, height))
-    canvas = Image.new("RGB", (width + 2 * pad, height + 2 * pad), (127, 127, 127))
-    canvas.paste(picture.resize((width, height), Image.Resampling.BICUBIC), (pad, pad))
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    canvas = ImageOps.expand(picture, pad, (127, 127, 127))
 
     def distance(face):
         x, y, w, h = face.box
@@ -205,13 +203,6 @@ def _warp(image: Image.Image, turn: complex, shift: complex, side: int) -> Image
         image, turn = image.reduce(reduce), turn * reduce
     back = 1 / turn
     start = -shift * back
-    coefficients = (back.real, -back.imag, start.real, back.imag, back.real, start.imag)
-    return image.transform(
-        (side, side), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC
-    )
-
-
-def _face(row: np.ndarray, ratio: np.ndarray) -> Face:
-    corner, far = row[1:3] * ratio, row[3:5] * ratio
-    landmarks = row[6:16].reshape(2, 5).T * ratio
-    return Face((*corner.tolist(), *(far - corner).tolist()), float(min(row[5], 1.0)), landmarks)
+    affine = (back.real, -back.imag, start.real, back.imag, back.real, start.imag)
+    bicubic = Image.Resampling.BICUBIC
+    return image.transform((side, side), Image.Transform.AFFINE, affine, bicubic)

@@ -44,8 +44,8 @@ def available(tasks=NEEDED) -> dict[str, Path]:
 
 def describe(folder: Path) -> dict:
     """Configuration of a model under today's names: ``model``, ``tasks``, ``input_size`` ..."""
-    path = Path(folder) / "model.json"
-    about = modern(read_json(path)) if is_shipped(folder) else study.read_config(folder)
+    shipped = is_shipped(folder)
+    about = modern(read_json(folder / "model.json")) if shipped else study.read_config(folder)
     missing = [name for name in ("model", "tasks", "input_size", "dataset") if name not in about]
     if missing:
         raise DataError(f"the configuration in {folder} lacks {missing}; take the folder away")
@@ -71,34 +71,30 @@ def folder_of(name: str) -> Path:
     for folder in (SHIPPED / name, runs_dir() / name):
         if is_shipped(folder) or study.is_complete(folder) and _network_file(folder).exists():
             return folder
-    raise ValueError(
-        f"model {name!r} is not at hand; there are {list(available(())) or 'none'}; train one "
-        "with notebooks/02_finetune_backbone.ipynb or ./run_all.sh smoke"
-    )
+    others = f"there are {list(available(())) or 'none'}"
+    way = "train one with notebooks/02_finetune_backbone.ipynb or ./run_all.sh smoke"
+    raise ValueError(f"model {name!r} is not at hand; {others}; {way}")
 
 
-def load(name: str, input_size: int = 0):
+def load(name: str):
     """Load a shipped model or a run: flat, float32, input pixels 0..255, a dict of outputs.
 
-    A shipped one also at another input size (pixels a side). A ValueError says in one line if
-    there is no such model, or if its file is damaged or does not fit its configuration.
+    A ValueError says in one line if there is no such model, or if its file is damaged or does not
+    fit its configuration.
     """
     folder = folder_of(name)
     _check_file(folder)
     if not is_shipped(folder):
         return study.load_model(folder)
     about, path = describe(folder), _network_file(folder)
-    size = input_size or about["input_size"]
-    network = build_network(about["model"], size, about["tasks"], weights="none")
+    network = build_network(about["model"], about["input_size"], about["tasks"], weights="none")
     try:
         with h5py.File(path) as file:
             arrays = [file[f"{k:04d}"][...].astype("float32") for k in range(len(file))]
         network.set_weights(arrays)
     except (ValueError, OSError, KeyError) as error:
-        raise ValueError(
-            f"{path} does not fit {about['model']} with tasks {about['tasks']}: "
-            f"{str(error).splitlines()[0][:120]}"
-        ) from None
+        fault = f"does not fit {about['model']} with tasks {about['tasks']}"
+        raise ValueError(f"{path} {fault}: {str(error).splitlines()[0][:120]}") from None
     return network
 
 

@@ -10,8 +10,8 @@ lay in training.
 import argparse
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -62,13 +62,11 @@ class Scorer:
         return without_surplus(said)
 
 
-def scored(
-    scorer: Scorer, names: Iterable[str], read: Callable, find: Callable, bad: list
-) -> Iterator[pd.DataFrame]:
+def scored(scorer: Scorer, names: Iterable[str], read, find, bad) -> Iterator[pd.DataFrame]:
     """Predictions of the faces in some pictures, a batch at a time.
 
     `read` opens a name (a DataError is the reason why it cannot be used), `find` gives a picture's
-    faces (None: the whole picture), `bad` takes name and reason of pictures that gave no face.
+    faces (None, or no `find`: the whole picture), `bad` takes name and reason of those without one.
     """
     found = _crops(scorer, names, read, find, bad)
     while batch := list(itertools.islice(found, BATCH)):
@@ -80,7 +78,7 @@ def _crops(scorer, names, read, find, bad):
     for name in names:
         try:
             picture = read(name)
-            found = find(picture)
+            found = find(picture) if find else [None]
             if not found:
                 raise DataError("no face found")
         except DataError as error:
@@ -91,16 +89,7 @@ def _crops(scorer, names, read, find, bad):
             yield {"image": label, "found": face is not None}, scorer.crop(picture, face)
 
 
-def _whole(picture: Image.Image) -> list[None]:
-    return [None]
-
-
-# ---------------------------------------------------------------- a folder
-
-
-def score_folder(
-    folder: Path, model: str, detect: bool = False, bad: list | None = None
-) -> Iterator[pd.DataFrame]:
+def score_folder(folder: Path, model: str, bad: list, detect=False) -> Iterator[pd.DataFrame]:
     """Predictions for every picture below a folder, in parts; `bad` takes others with the reason.
 
     With `detect` the faces are found and cropped as in training, and ``#1``, ``#2`` ... is appended
@@ -108,13 +97,12 @@ def score_folder(
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name a folder that holds pictures")
-    bad = [] if bad is None else bad
     paths, left_out = list_images(folder)
     bad += left_out
     if not (paths or bad):
         raise DataError(f"{folder} holds no picture; expected files ending in {', '.join(ENDINGS)}")
     scorer, bar = Scorer(model), progress_bar(paths, desc="predict", unit="picture")
-    find, unknown = (faces.detect if detect else _whole), dict.fromkeys(("gender", "ethnicity"))
+    find, unknown = (faces.detect if detect else None), dict.fromkeys(("gender", "ethnicity"))
     for part in scored(scorer, bar, lambda name: open_rgb(paths[name], upright=True), find, bad):
         labels = part[["image"]].assign(split="test", age=np.float32("nan"), **unknown)
         yield pd.concat([labels, part.drop(columns=["image", "found"])], axis=1)
@@ -123,29 +111,38 @@ def score_folder(
         raise DataError(f"none of {every} pictures gave a face; the first: {': '.join(bad[0])}")
 
 
-@contextmanager
-def _written(path: Path) -> Iterator[list]:
-    """Yield a list of tables that become one file; a place that cannot be written is told first."""
-    if path.suffix not in (".csv", ".parquet") or path.is_dir():
-        raise DataError(f"--out {path}: expected the name of a .csv or .parquet file")
+def _write_folder(folder: Path, model: str, out: Path, detect: bool) -> int:
+    """Score a folder into one file; the exit status. A place that cannot be written is told first.
+
+    After Ctrl-C the file holds what was scored until then.
+    """
+    if out.suffix not in (".csv", ".parquet") or out.is_dir():
+        raise DataError(f"--out {out}: expected the name of a .csv or .parquet file")
+    parts, bad, end = [], [], ""
     with ExitStack() as stack:
         try:
-            aside = stack.enter_context(write_aside(path))
+            aside = stack.enter_context(write_aside(out))
             aside.touch()
         except OSError as error:
             fault = f"cannot be written ({error.strerror}); name another"
-            raise DataError(f"--out {path} {fault}") from None
-        yield (parts := [])
+            raise DataError(f"--out {out} {fault}") from None
+        try:
+            for part in score_folder(folder, model, bad, detect):
+                parts.append(part)
+        except KeyboardInterrupt:
+            if not parts:
+                raise
+            end = "; stopped before the end, the other pictures are not scored"
         table = pd.concat(parts, ignore_index=True)
-        if path.suffix == ".csv":
+        if out.suffix == ".csv":
             # A spreadsheet runs a cell that begins so as a formula.
             table["image"] = table["image"].str.replace(r"^(?=[=+@\t\r-])", "'", regex=True)
             table.to_csv(aside, index=False, float_format="%.5g")
         else:
             table.to_parquet(aside, index=False, compression="zstd")
-
-
-# ---------------------------------------------------------------- data sets
+    _list(bad)
+    print(f"{len(table)} faces in {out}, {len(bad)} pictures left out{end}")
+    return 130 if end else 0
 
 
 def other_faces(dataset: str, limit: int = LIMIT) -> datasets.FaceSet:
@@ -164,7 +161,7 @@ def other_faces(dataset: str, limit: int = LIMIT) -> datasets.FaceSet:
     return datasets.limited(found, limit)
 
 
-def set_scores(scorer: Scorer, found: datasets.FaceSet, find: Callable, bad: list) -> pd.DataFrame:
+def set_scores(scorer: Scorer, found: datasets.FaceSet, find, bad: list) -> pd.DataFrame:
     """Predictions for a set, with group, `age_group` (FairFace) and `found` (false: whole)."""
     table = found.table.set_index("image", drop=False)
     bar = progress_bar(table["image"], desc=f"score {found.name}", unit="face")
@@ -173,9 +170,8 @@ def set_scores(scorer: Scorer, found: datasets.FaceSet, find: Callable, bad: lis
         raise DataError(f"no picture of {found.name} can be read; the first: {': '.join(bad[0])}")
     rows = pd.concat(parts, ignore_index=True)
     kept = ["image", "split", "age", "gender", "ethnicity", "group", "age_group"]
-    truth = table.loc[rows["image"], [name for name in kept if name in table]]
-    truth = truth.astype({"age": "float32"}).reset_index(drop=True)
-    return pd.concat([truth, rows.drop(columns="image")], axis=1)
+    truth = table.filter(kept).loc[rows["image"]].reset_index(drop=True)
+    return pd.concat([truth.astype({"age": "float32"}), rows.drop(columns="image")], axis=1)
 
 
 def cross_dataset(
@@ -199,31 +195,12 @@ def cross_dataset(
         return known[key]
 
     for scorer in map(Scorer, names):
-        for ending, find in (("", _whole), ("-cropped", locate)):
+        for ending, find in (("", None), ("-cropped", locate)):
             bad: list = []
             table = set_scores(scorer, found, find, bad)
-            path = Path(study) / "cross_dataset"
-            path /= f"{scorer.about['run']}@{dataset}{ending}.parquet"
+            path = study / "cross_dataset" / f"{scorer.about['run']}@{dataset}{ending}.parquet"
             write_predictions(table if ending else table.drop(columns="found"), path)
             yield path, bad
-
-
-# ---------------------------------------------------------------- command line
-
-
-def _write_folder(folder: Path, model: str, out: Path, detect: bool) -> int:
-    bad, end = [], ""
-    with _written(out) as parts:
-        try:
-            for part in score_folder(folder, model, detect, bad):
-                parts.append(part)
-        except KeyboardInterrupt:
-            if not parts:
-                raise
-            end = "; stopped before the end, the other pictures are not scored"
-    _list(bad)
-    print(f"{sum(map(len, parts))} faces in {out}, {len(bad)} pictures left out{end}")
-    return 130 if end else 0
 
 
 def _list(bad: list) -> None:
@@ -231,7 +208,8 @@ def _list(bad: list) -> None:
         print(f"left out: {name}: {reason}", file=sys.stderr)
 
 
-def _arguments(arguments) -> argparse.Namespace:
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m utils.predict", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="folder that holds pictures")
     parser.add_argument("--datasets", nargs="+", default=[], help="data sets instead of a folder")
@@ -243,12 +221,6 @@ def _arguments(arguments) -> argparse.Namespace:
     asked = parser.parse_args(arguments)
     if bool(asked.folder) == bool(asked.datasets) or bool(asked.folder) != bool(asked.out):
         parser.error("expected a folder and --out, or --datasets")
-    return asked
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    asked = _arguments(arguments)
     try:
         names = asked.model or list(models.available(tasks=()))[:1]
         if not names:

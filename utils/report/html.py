@@ -13,7 +13,6 @@ from pathlib import Path
 
 import nbformat
 from bs4 import BeautifulSoup
-from jinja2 import Environment, FileSystemLoader
 from nbconvert import HTMLExporter
 from nbconvert.filters import strip_ansi
 from PIL import Image
@@ -85,10 +84,7 @@ def _article(cells: str) -> dict:
         text = " ".join(paragraph.get_text(" ", strip=True).split())
         sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z])", text)[0]
     parts = {"title": title, "sentence": sentence, "finding": "".join(findings)}
-    return {**parts, "contents": _contents(body), "body": str(body)}
-
-
-# ---------------------------------------------------------------- filters of the template
+    return parts | {"contents": _contents(body), "body": str(body)}
 
 
 def _printed(text: str | None) -> str:
@@ -113,9 +109,6 @@ def _data_uri(content: str, kind: str) -> str:
             if file.tell() < len(raw):
                 kind, raw = "image/webp", file.getvalue()
     return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
-
-
-# ---------------------------------------------------------------- what HTML of any kind needs
 
 
 def _clean(soup: BeautifulSoup) -> None:
@@ -185,9 +178,6 @@ def _contents(body: BeautifulSoup) -> list[dict]:
     return entries if len(entries) > 1 else []
 
 
-# ---------------------------------------------------------------- the index
-
-
 def page_head(path: Path) -> dict[str, str]:
     """Title (else the file's name) and first sentence of a page."""
     with open(path, encoding="utf-8", errors="replace") as file:
@@ -209,8 +199,7 @@ def write_index(folder: Path | str = "reports") -> Path:
         if rows:
             purpose = purposes.get(sub.name, "")
             groups.append({"name": sub.name, "purpose": purpose, "pages": rows})
-    templates = Environment(loader=FileSystemLoader(TEMPLATES / "article"), autoescape=False)
-    text = templates.get_template("pages.html.j2").render(groups=groups)
+    text = ArticleExporter().environment.get_template("pages.html.j2").render(groups=groups)
     with write_aside(folder / "index.html") as aside:
         aside.write_text(text, encoding="utf-8")
     return folder / "index.html"

@@ -49,10 +49,8 @@ def planned(profile: plan.Profile, config: dict) -> tuple[list[plan.Step], dict[
     separated, and ``most_minutes``. A name that is unknown is a ValueError of one line.
     """
     # Snakemake's config gives a lone number as such.
-    texts = [str(config.get(name) or "") for name in ("backbones", "seeds", "only")]
-    backbones, seeds, only = (
-        tuple(part.strip() for part in text.split(",") if part.strip()) for text in texts
-    )
+    texts = (str(config.get(name) or "").split(",") for name in ("backbones", "seeds", "only"))
+    backbones, seeds, only = (tuple(filter(None, map(str.strip, names))) for names in texts)
     if not all(seed.isdigit() for seed in seeds):
         raise ValueError(f"--seeds: expected whole numbers such as 1,2, saw {config['seeds']!r}")
     named = {one.name: one for one in profile.ablations}
@@ -206,18 +204,6 @@ def _end_children(process: psutil.Process) -> None:
             child.kill()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="./run_all.sh", description=__doc__)
-    parser.add_argument("profile", nargs="?", help=", ".join(plan.names()))
-    texts = {"backbones": "such as resnet50,vgg19", "seeds": "such as 1,2,3"}
-    texts |= {"only": "ablations, such as age,tasks", "most-minutes": "leave longer trainings out"}
-    for name, told in texts.items():
-        parser.add_argument(f"--{name}", default="", help=told)
-    parser.add_argument("--dry-run", action="store_true", help="list the steps and stop")
-    parser.add_argument("--force", action="store_true", help="do everything again")
-    return parser
-
-
 def _quiet_environment() -> None:
     """What the steps inherit: this environment's kernel, and no need of a writable home."""
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
@@ -249,7 +235,15 @@ def _study(asked: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """``./run_all.sh PROFILE``; returns the exit status."""
-    asked = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="./run_all.sh", description=__doc__)
+    parser.add_argument("profile", nargs="?", help=", ".join(plan.names()))
+    texts = {"backbones": "such as resnet50,vgg19", "seeds": "such as 1,2,3"}
+    texts |= {"only": "ablations, such as age,tasks", "most-minutes": "leave longer trainings out"}
+    for name, told in texts.items():
+        parser.add_argument(f"--{name}", default="", help=told)
+    parser.add_argument("--dry-run", action="store_true", help="list the steps and stop")
+    parser.add_argument("--force", action="store_true", help="do everything again")
+    asked = parser.parse_args(arguments)
     os.chdir(ROOT)
     _quiet_environment()
     for number in _SIGNALS:
