@@ -6,7 +6,16 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from utils.evaluation import bootstrap, calibration, noise, pairwise, random_split, subgroups
+from utils.evaluation import (
+    bootstrap,
+    calibration,
+    conformal,
+    noise,
+    pairwise,
+    protocols,
+    random_split,
+    subgroups,
+)
 from utils.evaluation.columns import predicted, truth
 from utils.evaluation.metrics import baseline, confusion, evaluate, statistics
 from utils.files import DataError
@@ -249,17 +258,81 @@ def test_temperature_is_recovered_and_fitted_on_validation_only():
 
 def test_coverage_by_hand(faces):
     test = faces[faces["split"] == "test"].reset_index(drop=True)
-    table = calibration.coverage(test, bootstrap.Resamples(test["group"], n=200))
+    table = conformal.coverage(test, bootstrap.Resamples(test["group"], n=200))
     inside = (test["age"] - test["pred_age"]).abs() <= 8
-    row = table.set_index("group").loc["all"]
+    row = table.set_index("group").loc["all"]  # no validation faces: the network's own alone
     assert row["coverage"] == pytest.approx(inside.mean())
     assert row["width"] == pytest.approx(16, rel=1e-4)
     assert row["ci_low"] < row["coverage"] < row["ci_high"]
     assert table["n"].iloc[1:].sum() == row["n"]
 
 
+def test_conformal_intervals_and_sets_hold_what_they_promise():
+    faces = fake_predictions(20000, 3, 6.0)
+    old = faces["pred_age"] > 50  # where the network errs more than it says
+    off = np.random.default_rng(0).normal(0, 14, old.sum())
+    faces.loc[old, "age"] = (faces.loc[old, "age"] + off).clip(0, 116)
+    test = faces[faces["split"] == "test"].reset_index(drop=True)
+    low, high = conformal.age_intervals(faces).T
+    held = (low <= test["age"]) & (test["age"] <= high)
+    assert held[test["pred_age"] > 50].mean() == pytest.approx(0.8, abs=0.06)
+    assert held[test["pred_age"] <= 50].mean() == pytest.approx(0.8, abs=0.06)
+    assert test["age"].between(test["age_q10"], test["age_q90"])[test["pred_age"] > 50].mean() < 0.6
+    drawn = bootstrap.Resamples(test["image"], n=50)
+    table = conformal.coverage(faces, drawn).set_index(["interval", "group"])["coverage"]
+    assert table["conformal", "all"] == pytest.approx(held.mean())
+
+    found = conformal.sets(faces, drawn).set_index(["task", "group"])
+    assert (found.loc["ethnicity"]["coverage"] - 0.9).abs().max() < 0.05  # each class of its own
+    assert 0 < found.loc[("ethnicity", "all"), "size"] < 5
+    few = faces.assign(ethnicity=faces["ethnicity"].where(faces["split"] == "test", "White"))
+    inside = conformal.class_sets(few)["ethnicity"]  # classes without a validation face
+    assert inside.shape == (len(test), 5) and not inside[:, 1:].all(axis=0).any()
+
+
+def test_a_bonus_for_rare_classes_is_chosen_on_validation_faces():
+    faces = fake_predictions(8000, 5, 4.0)
+    columns = probability_columns("ethnicity")
+    shares = np.array([0.6, 0.1, 0.1, 0.1, 0.1])
+    faces[columns] = faces[columns] * shares  # a network that leans on the common class
+    faces[columns] = faces[columns].div(faces[columns].sum(axis=1), axis=0)
+    drawn = bootstrap.Resamples(faces.loc[faces["split"] == "test", "image"], n=50)
+    row = calibration.logit_adjusted(faces, drawn).set_index("task").loc["ethnicity"]
+    assert row["strength"] > 0 and row["value"] > row["before"]
+    assert row["difference"] == pytest.approx(row["value"] - row["before"])
+    faces.loc[faces["split"] == "test", "ethnicity"] = "White"
+    again = calibration.logit_adjusted(faces, drawn).set_index("task").loc["ethnicity"]
+    assert again["strength"] == row["strength"]
+
+
+def test_the_questions_of_others_by_hand(faces):
+    test = faces[faces["split"] == "test"].reset_index(drop=True)
+    table = protocols.others_protocols(test, bootstrap.Resamples(test["group"], n=50))
+    error = (test["pred_age"] - test["age"]).abs()[test["age"].between(21, 60)]
+    first = table.query("task == 'age' and metric == 'mae'").iloc[0]
+    assert first["value"] == pytest.approx(error.mean()) and first["n"] == len(error)
+    minors = test[test["age"] < 18]
+    last = table[table["protocol"].str.contains("younger than 18")].iloc[0]
+    assert last["value"] == pytest.approx((minors["pred_age"] >= 18).mean())
+
+
+def test_labels_that_all_networks_contradict():
+    faces = fake_predictions(60, 1, 2.0).assign(split="test", gender="male", age=30.0)
+    faces["pred_age"] = 31.0
+    columns = probability_columns("gender")
+    faces[columns] = [0.95, 0.05]
+    faces.loc[[3, 4], columns] = [0.05, 0.95]
+    other = faces.copy()
+    other.loc[4, columns] = [0.2, 0.8]  # less sure: no suspect
+    faces.loc[[7, 8], "pred_age"], other.loc[[7, 8], "pred_age"] = 55.0, [57.0, 5.0]
+    found = noise.suspects([faces, other]).set_index("task")
+    assert found.loc["gender", ["image", "answer"]].tolist() == [faces["image"][3], "female"]
+    assert found.loc["age", ["image", "answer"]].tolist() == [faces["image"][7], "56.0"]
+
+
 def test_label_conflicts_and_label_noise_by_hand():
     table = pd.DataFrame({"group": list("aabbcdd"), "age": [20.0, 24, 50, 50, 7, 30, 60]})
+    table["image"] = table["same_file"] = [f"{k}.jpg" for k in range(7)]
     table["gender"] = ["male", "female", *["male"] * 4, None]
     table["ethnicity"] = "White"
     conflicts = noise.label_conflicts(table).set_index("task")
@@ -271,6 +344,10 @@ def test_label_conflicts_and_label_noise_by_hand():
     assert bounds["age_bin", "accuracy"] == pytest.approx(1 - 1 / 3 / 2)
     assert bounds["gender", "accuracy"] == pytest.approx(1 - 1 / 2 / 2)
     assert bounds["ethnicity", "accuracy"] == 1.0
+    table.loc[1, "same_file"] = "0.jpg"  # the first group is one file twice
+    bounds = noise.label_noise(table, 200).set_index(["kind", "task", "metric"])["bound"]
+    assert bounds["identical files", "age", "mae"] == pytest.approx(4 / 2)
+    assert bounds["near-duplicates", "age", "mae"] == pytest.approx((0 + 30) / 2 / 2)
     assert noise.heaping_index([23, 25]) == 250.0  # Whipple's index
     assert np.isnan(noise.heaping_index([1]))
 

@@ -13,7 +13,8 @@ from utils.datasets.near_duplicates import components, duplicate_pairs
 from utils.files import DataError, write_aside
 from utils.paths import splits_dir
 
-COLUMNS = ["image", "split", "group", "copy_in_train", "reason", "age", "gender", "ethnicity"]
+COLUMNS = ["image", "split", "group", "same_file", "copy_in_train", "reason"]
+COLUMNS += ["age", "gender", "ethnicity"]
 
 
 def clean_split(split: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -29,14 +30,15 @@ def clean_split(split: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Sorted by ``image``, with ``group``; ``copy_in_train``: whether a val or test face has a
-        copy in what was training before; ``reason`` of each excluded face, and of each val face
-        that copies a test face.
+        Sorted by ``image``, with ``group``; ``same_file``: the first of the faces whose files are
+        identical; ``copy_in_train``: whether a val or test face has a copy in what was training
+        before; ``reason`` of each excluded face, and of each val face that copies a test face.
     """
     table = split.sort_values("image", ignore_index=True)
     before = table["split"].replace("excluded", "train")
     pairs = pairs[pairs["image_a"].isin(table["image"]) & pairs["image_b"].isin(table["image"])]
     table["group"] = components(table["image"], pairs)
+    table["same_file"] = components(table["image"], pairs[pairs["evidence"] == "file"])
     sides = pd.crosstab(table["group"], before).reindex(columns=["train", "val", "test"])
     has = sides.fillna(0).loc[table["group"]].gt(0).reset_index(drop=True)
     held_out = has["val"] | has["test"]

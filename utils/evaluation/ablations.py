@@ -12,10 +12,11 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from utils.evaluation.bootstrap import draw, gap, interval, scored
+from utils.evaluation.bootstrap import draw, gap, interval, intervals, scored
 from utils.evaluation.columns import aligned, known, part, tasks_of
+from utils.evaluation.metrics import evaluate
 from utils.evaluation.pairwise import ALPHA, holm
-from utils.evaluation.tables import run_table, signed, wide
+from utils.evaluation.tables import COSTS, run_table, signed, wide
 from utils.plan import variants
 from utils.vocabulary import CLASSES, HEADLINE, TASKS, probability_columns, written
 
@@ -80,6 +81,27 @@ def ensemble_predictions(tables):
     mean = np.mean([table[columns].to_numpy(float) for table in held], axis=0)
     truth = held[0][["image", "split", "age", "gender", "ethnicity"]]
     return truth.join(pd.DataFrame(mean, columns=columns))
+
+
+def with_ensemble(comparison, study, members, dataset, resamples=2000, seed=129):
+    """The comparison with a row for the mean of the runs `members`; its costs are their sums."""
+    if len(members) < 2:
+        return comparison
+    mean = ensemble_predictions(map(study.predictions.get, members))
+    drawn = draw(part(mean, "test"), study.splits.get(dataset), resamples, seed)
+    row = {"label": f"ensemble, mean of {len(members)} networks", "model": ENSEMBLE, "seeds": 1}
+    row |= {"protocol": ENSEMBLE, "input_size": np.nan, "run": None, "system": ENSEMBLE}
+    found = intervals(mean, drawn).set_index(["task", "metric"])
+    val = evaluate(mean, ("val",)).set_index(["task", "metric"])["value"]
+    for task, metric in HEADLINE.items():
+        value, low, high = found.loc[(task, metric), ["value", "ci_low", "ci_high"]]
+        row |= {task: value, f"{task}_low": low, f"{task}_high": high}
+        row[f"{task}_val"] = val[task, metric]
+    costs = comparison.set_index("run").loc[list(members), list(COSTS)]
+    rows = pd.DataFrame([row | costs.sum(min_count=len(costs)).to_dict()])
+    together = pd.concat([comparison.iloc[:-1], rows.astype({"input_size": float})])
+    together = together.sort_values(["age", "age_bin"], ascending=[True, False], kind="stable")
+    return pd.concat([together, comparison.iloc[-1:]], ignore_index=True)
 
 
 def _members(study, profile, best):

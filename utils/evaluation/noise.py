@@ -11,13 +11,24 @@ They are an indication, no law: duplicates may be labelled worse than other pict
 networks of all kinds err alike, the cause is the label, the picture, or what they all share.
 """
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
 from utils.evaluation.bootstrap import Resamples, interval
-from utils.evaluation.columns import aligned, known, predicted, require, truth
-from utils.vocabulary import HEADLINE, METRICS, TASKS, truth_column
+from utils.evaluation.columns import (
+    aligned,
+    known,
+    predicted,
+    probabilities,
+    require,
+    tasks_of,
+    truth,
+)
+from utils.vocabulary import CLASSES, HEADLINE, METRICS, TASKS, truth_column
 
+KINDS = ("identical files", "near-duplicates")
 FAR = 10  # years; a larger error or difference counts as a wrong answer
 
 
@@ -29,6 +40,30 @@ def _twins(table, tasks):
         twins = rows[rows.groupby("group")["group"].transform("size") > 1].reset_index(drop=True)
         if len(twins):
             yield task, twins
+
+
+def suspects(tables, least=0.9, years=20):
+    """Faces whose label every network contradicts with confidence, for those who clean the set.
+
+    `tables` are predictions of networks of different kinds. Contradicted is a class to which none
+    gives more than 1 - `least` while all give `least` to the same other one, or an age that all
+    miss by `years` or more to the same side. Columns image, split, task, label, answer (class, or
+    mean of the ages) and confidence (the smallest; none for age).
+    """
+    rows, tables = [], aligned(tables)
+    for task in (task for task in tasks_of(tables[0]) if task != "age_bin"):
+        label, use = truth(tables[0], task), known(tables[0], task)
+        if task == "age":
+            off = np.array([predicted(table, task) for table in tables]) - label
+            found = use & (np.abs(off).min(axis=0) >= years) & (np.ptp(np.sign(off), axis=0) == 0)
+            said, sure = (label + off.mean(axis=0)).round(1), np.full(len(label), np.nan)
+        else:
+            p = np.array([probabilities(table, task) for table in tables]).min(axis=0)
+            found = use & (p.max(axis=1) >= least) & (p.argmax(axis=1) != label)
+            said, sure = np.array(CLASSES[task])[p.argmax(axis=1)], p.max(axis=1).round(3)
+        kept = tables[0].loc[found, ["image", "split", task]].rename(columns={task: "label"})
+        rows.append(kept.assign(task=task, answer=said[found], confidence=sure[found]).astype(str))
+    return pd.concat(rows, ignore_index=True)
 
 
 def label_conflicts(table):
@@ -44,21 +79,36 @@ def label_noise(table, resamples=2000, seed=129):
     """Best value that any model can be expected to reach against these labels.
 
     The groups of `table` must be duplicates of one picture, not other pictures of one person.
-    Columns task, metric, bound (lower for mae, upper for cs5, accuracy), ci_low, ci_high, groups.
+    Identical files (`same_file`) and merely near ones are told apart in `kind`: identical files
+    were mostly labelled twice by mistake, and disagree more. Columns task, metric, kind, bound
+    (lower for mae, upper for cs5, accuracy), ci_low, ci_high, groups.
     """
     rows = []
-    for task, twins in _twins(table, TASKS):
-        pairs = []  # of each group: the mean difference, and how often it counts
-        for _, labels in pd.Series(truth(twins, task), dtype=float).groupby(twins["group"]):
-            a, b = np.triu_indices(len(labels), 1)
-            gap = np.abs(labels.to_numpy()[a] - labels.to_numpy()[b])
-            pairs.append((gap.mean(), np.mean(gap > (FAR if task == "age" else 0))))
+    for (task, twins), kind in product(_twins(table, TASKS), KINDS):
+        pairs = _label_pairs(twins, task, kind)
+        if not pairs:
+            continue
         drawn = Resamples(np.arange(len(pairs)), resamples, seed).sums(pairs)
         gap, differs = np.vstack([np.sum(pairs, axis=0), drawn]).T / len(pairs)  # all, then drawn
         for metric in METRICS[task] if task == "age" else (HEADLINE[task],):
             bound = gap / 2 if metric == "mae" else 1 - differs / 2
-            rows.append((task, metric, float(bound[0]), *interval(bound[1:]), len(pairs)))
-    return pd.DataFrame(rows, columns=["task", "metric", "bound", "ci_low", "ci_high", "groups"])
+            rows.append((task, metric, kind, float(bound[0]), *interval(bound[1:]), len(pairs)))
+    return pd.DataFrame(rows, columns="task metric kind bound ci_low ci_high groups".split())
+
+
+def _label_pairs(twins, task, kind):
+    """Of each group with such pairs: their mean difference, and how often it counts."""
+    file = twins["same_file"] if "same_file" in twins else twins["image"]
+    told = pd.DataFrame({"label": truth(twins, task).astype(float), "file": file})
+    pairs = []
+    for _, rows in told.groupby(twins["group"]):
+        labels, files = rows["label"].to_numpy(), rows["file"].to_numpy()
+        a, b = np.triu_indices(len(rows), 1)
+        wanted = (files[a] == files[b]) == (kind == "identical files")
+        gap = np.abs(labels[a] - labels[b])[wanted]
+        if len(gap):
+            pairs.append((gap.mean(), np.mean(gap > (FAR if task == "age" else 0))))
+    return pairs
 
 
 def heaping_index(ages):
@@ -82,21 +132,21 @@ def remaining(tables, bounds):
     """What is left of the best network's error, by `label_noise` and by networks of other kinds.
 
     `tables` are their test predictions, the best network first. One row a task, on the faces that
-    all tables hold: its error (years, or share of faces); noise, noise_low, noise_high (what label
-    noise alone costs even a perfect network); wrong of n answers; same_answer, the share of them
-    that all others give too.
+    all tables hold: its error (years, or share of faces); noise_low, noise_high, what label noise
+    alone costs at least, by near and by identical duplicates; wrong of n answers; same_answer, the
+    share of them that all others give too.
     """
     tables, rows = aligned(tables), []
-    for bound in bounds[bounds["metric"] == bounds["task"].map(HEADLINE)].itertuples():
-        ends = [bound.bound, bound.ci_low, bound.ci_high]
-        if bound.task != "age":
-            ends = [1 - bound.bound, 1 - bound.ci_high, 1 - bound.ci_low]
-        first, *others = (wrong_answers(table, bound.task) for table in tables)
-        use, wrong = known(tables[0], bound.task), first >= 0
+    bounds = bounds[bounds["metric"] == bounds["task"].map(HEADLINE)]
+    for task, found in bounds.groupby("task", sort=False)["bound"]:
+        costs = found if task == "age" else 1 - found
+        first, *others = (wrong_answers(table, task) for table in tables)
+        use, wrong = known(tables[0], task), first >= 0
         off = np.abs(predicted(tables[0], "age") - truth(tables[0], "age"))
-        error = (off if bound.task == "age" else wrong)[use].mean()
+        error = (off if task == "age" else wrong)[use].mean()
         same = np.all([first == other for other in others], axis=0)[wrong]
         share = same.mean() if wrong.any() else np.nan
-        rows.append((bound.task, error, *ends, int(wrong.sum()), int(use.sum()), share))
-    columns = "task error noise noise_low noise_high wrong n same_answer".split()
+        row = (task, error, costs.min(), costs.max(), int(wrong.sum()), int(use.sum()), share)
+        rows.append(row)
+    columns = "task error noise_low noise_high wrong n same_answer".split()
     return pd.DataFrame(rows, columns=columns)

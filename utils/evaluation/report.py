@@ -11,11 +11,20 @@ import pandas as pd
 import yaml
 
 from utils import plan
-from utils.evaluation import ablations, calibration, noise, pairwise, random_split, tables
+from utils.evaluation import (
+    ablations,
+    calibration,
+    conformal,
+    noise,
+    pairwise,
+    random_split,
+    tables,
+)
 from utils.evaluation.bootstrap import draw
 from utils.evaluation.columns import part, tasks_of
 from utils.evaluation.cross_dataset import cross_dataset, cross_dataset_readable
 from utils.evaluation.findings import findings
+from utils.evaluation.protocols import others_protocols
 from utils.evaluation.references import claims, goals, references
 from utils.evaluation.subgroups import AXES, fairness, gaps, subgroups
 from utils.files import write_aside, write_json
@@ -57,9 +66,11 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
     made["seeds"] = tables.seeds_table(scored)
     for dataset in dict.fromkeys(scored["dataset"]):
         say(f"{dataset}: comparison and pairs")
-        of_set = _compared(study, scored, listed.primary | {"dataset": dataset}, drawn)
+        table = tables.comparison(study, scored, dataset)
+        members = ablations.ensemble_members(table, listed.ensemble)
+        table = ablations.with_ensemble(table, study, members, dataset, *drawn)
+        of_set = _compared(study, table, listed.primary | {"dataset": dataset}, drawn)
         say(f"{dataset}: for whom, calibration, labels, near-duplicates")
-        members = ablations.ensemble_members(of_set["comparison"], listed.ensemble)
         of_set |= _examined(study, of_set["comparison"], dataset, members, drawn)
         of_set |= _near_duplicates(study, of_set["comparison"], dataset, drawn)
         if dataset == listed.settings.get("dataset"):
@@ -81,25 +92,27 @@ def _pages(of_set):
     chosen, pages = of_set["best"].set_index("task")["run"], {}
     for name in (name for name in PAGES if name in of_set):
         table = of_set[name]
-        if name in ("gaps", "fairness") and len(table):
-            table = table[(table["run"] == table["task"].map(chosen)) & table["by"].isin(AXES)]
+        if name in ("gaps", "fairness", "sets", "others") and len(table):
+            table = table[table["run"] == table["task"].map(chosen)]
+            table = table[table["by"].isin(AXES)] if "by" in table else table
         pages[f"{name}_readable"] = tables.readable(table, PAGES[name])
     return pages
 
 
-def _compared(study, scored, family, drawn):
-    """Comparison, best networks, pairs (also the declared), goals and claims of a data set."""
+def _compared(study, table, family, drawn):
+    """Best networks, pairs (also the declared), goals and claims beside the comparison `table`."""
     dataset = family["dataset"]
-    table = tables.comparison(study, scored, dataset)
     # Of each system the run with the lowest seed: chosen without looking at results.
     chosen = {run: study.predictions[run] for run in sorted(table["run"].dropna())}
     pairs = [pairwise.compare(chosen, task, study.splits.get(dataset), *drawn) for task in TASKS]
     letters = {found["task"][0]: pairwise.letters(found) for found in pairs if len(found)}
+    declared = [run for runs in pairwise.family(study, family).values() for run in runs]
     rows = [row for row in (tables.best(table, task) for task in TASKS) if row is not None]
     return {
         "comparison": table,
         "best": pd.DataFrame(rows).reindex(columns=tables.BEST),
         "comparison_readable": tables.comparison_readable(table, letters),
+        "main_readable": tables.comparison_readable(tables.main_rows(table, declared), letters),
         "primary": pairwise.primary(study, family, study.splits.get(dataset), *drawn),
         "pairs": pd.concat(pairs, ignore_index=True),
         "off_the_shelf": tables.off_the_shelf(study, dataset),
@@ -118,15 +131,23 @@ def _examined(study, comparison, dataset, members, drawn):
         found += [("subgroups", run, by_group), ("gaps", run, gaps(by_group))]
         found.append(("fairness", run, fairness(faces)))
         found.append(("calibration", run, calibration.calibration(study.predictions[run])))
+        found.append(("others", run, others_protocols(study.predictions[run], resampled)))
         if "age" in tasks_of(faces) and {"age_q10", "age_q90"} <= set(faces):
-            found.append(("coverage", run, calibration.coverage(faces, resampled)))
+            found.append(("coverage", run, conformal.coverage(study.predictions[run], resampled)))
+        if (study.predictions[run]["split"] == "val").any():
+            found.append(("sets", run, conformal.sets(study.predictions[run], resampled)))
+            if run in members:
+                adjusted = calibration.logit_adjusted(study.predictions[run], resampled)
+                found.append(("logit_adjustment", run, adjusted))
     made, labels = _joined(study, found), tables.labels_of(study, dataset)
     made["calibration_readable"] = tables.calibration_readable(made["calibration"], comparison)
     made["label_conflicts"] = noise.label_conflicts(labels)
     made["label_noise"] = noise.label_noise(labels, *drawn)
     if len(members) > 1:
-        tested = [part(study.predictions[run], "test") for run in members]
+        held = [study.predictions[run] for run in members]
+        tested = [part(one, "test") for one in held]
         made["remaining"] = noise.remaining(tested, made["label_noise"])
+        made["suspects"] = noise.suspects([one[one["split"] != "train"] for one in held])
     return made
 
 

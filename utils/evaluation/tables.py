@@ -16,7 +16,7 @@ from utils.vocabulary import HEADLINE, TASK_LABELS, TASKS, written
 RUN_COLUMNS = "run dataset model protocol input_size seed split study label system".split()
 BEST = ["task", "run", "label", "value", "ci_low", "ci_high", "chosen_on"]
 ENDS = {"": "value", "_low": "ci_low", "_high": "ci_high", "_val": "validation"}
-LABELS = ("age", "gender", "ethnicity")
+LABELS = ("age", "gender", "ethnicity", "same_file")
 COSTS = {"parameters": ("parameters (M)", 1e6), "flops": ("FLOPs an image (G)", 1e9)}
 TIMES = {"train_seconds": ("training (min)", 60), "images_per_second": ("images/s", 1)}
 TIMES |= {"latency_ms": ("latency (ms)", 1)}
@@ -79,7 +79,7 @@ def labels_of(study, dataset):
     tables = [study.predictions[run] for run in runs["run"] if run in study.predictions]
     listed = study.splits.get(dataset)
     if listed is not None and "age" in listed and (runs["split"] == "group").any():
-        tables.append(listed)
+        tables.insert(0, listed)  # it alone says which files are identical
     tables = [table.filter(("image", "split", "group", *LABELS)) for table in tables]
     faces = pd.concat([pd.DataFrame(columns=["image", "split"]), *tables], ignore_index=True)
     faces = faces.drop_duplicates("image", ignore_index=True)
@@ -116,8 +116,20 @@ def comparison(study, scored, dataset):
 
 
 def networks(table):
-    """Rows of the study's own networks: neither off-the-shelf systems nor the baseline."""
-    return table[~table["protocol"].isin(["off_the_shelf", "baseline"])]
+    """Rows of the study's own single networks: no off-the-shelf system, ensemble or baseline."""
+    return table[~table["protocol"].isin(["off_the_shelf", "ensemble", "baseline"])]
+
+
+def main_rows(table, runs):
+    """What a reader asks for first: the declared `runs`, ensemble, best linear probe, baseline.
+
+    All rows where there are no such runs.
+    """
+    if not table["run"].isin(runs).any():
+        return table
+    probes = table[table["protocol"] == "linear_probe"].nsmallest(1, "age_val")["run"]
+    beside = table["protocol"].isin(["ensemble", "off_the_shelf", "baseline"])
+    return table[table["run"].isin([*runs, *probes]) | beside].reset_index(drop=True)
 
 
 def best(table, task):

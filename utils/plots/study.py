@@ -130,6 +130,32 @@ def cost(held, study, dataset):
     return theme.finish(theme.legend(figure, known), title, dataset, "cost")
 
 
+def sizes(held, study, dataset):
+    """Networks that were fine-tuned in full at several input sizes: a line each, a panel a task."""
+    table = held["comparison"].query("protocol == 'finetune'").dropna(subset=["age"])
+    table = table[table.groupby("model")["input_size"].transform("nunique") > 1]
+    table = table.sort_values("seeds", ascending=False).drop_duplicates(["model", "input_size"])
+    if table.empty:
+        raise DataError("no network was fine-tuned in full at two input sizes")
+    tasks, known, gains = [t for t in TASKS if table[t].notna().any()], {}, []
+    figure, axes = theme.canvas(1, len(tasks), 4.2, squeeze=False)
+    for model, rows in table.sort_values("input_size").groupby("model", sort=False):
+        for task, one in zip(tasks, axes[0], strict=True):
+            ends = [rows[task] - rows[f"{task}_low"], rows[f"{task}_high"] - rows[task]]
+            style = {"color": theme.colour(model), "marker": "D", "capsize": 3, "lw": 2}
+            drawn = one.errorbar(rows["input_size"], rows[task], yerr=ends, **style)
+            known[words.MODEL_LABELS.get(model, model)] = drawn
+            one.set(title=theme.wrap(NAMES[task], 14), xlabel="input (pixels)")
+            one.set_xticks(sorted(table["input_size"].unique()))
+            one.tick_params(labelsize=theme.SMALL)
+        first, last = rows.iloc[0], rows.iloc[-1]
+        told = f"{words.MODEL_LABELS.get(model, model)} {last['age'] - first['age']:+.2f} years"
+        gains.append(f"{told}, {first['input_size']:.0f} to {last['input_size']:.0f} px")
+    axes[0, 0].set_ylabel("years; else accuracy")
+    title = f"Change of the age error with the input: {'; '.join(gains)}".replace(" -", " \u2212")
+    return theme.finish(theme.legend(figure, known), title, dataset, "sizes")
+
+
 def seeds(held, study, dataset):
     """Mean and standard deviation over seeds."""
     table = held["seeds"][held["seeds"]["metric"] == held["seeds"]["task"].map(HEADLINE)]
@@ -218,12 +244,18 @@ def age_coverage(held, study, dataset):
     """How often the true age lies inside its 80 % interval, all and by age bin."""
     table, label = _of_best(held, "coverage")
     names = [f"{row.group} (n = {row.n:,})" for row in table.itertuples()]
-    rows = _panels(table.assign(task="age", metric="share", value=table["coverage"]), row=names)
-    whole = table.iloc[0]
-    lines = [("age", whole["claimed"], theme.RED, "--", "claimed")]
-    title = f"{label}: {whole['claimed']:.0%} age intervals hold {whole['coverage']:.1%} of the "
-    title += f"true ages, at a mean width of {whole['width']:.1f} years"
-    return theme.finish(theme.dot_panels(rows, lines), title, dataset, "age_coverage", whole["n"])
+    table = table.assign(task="age", metric="share", value=table["coverage"])
+    own = table["interval"] != "conformal"
+    style = {"tint": np.where(own, theme.ORANGE, theme.BLUE), "mark": np.where(own, "o", "D")}
+    style |= {"name": table["interval"], "shift": np.where(own, -0.12, 0.12)}
+    whole = table[table["group"] == "all"]
+    claimed, n = whole[["claimed", "n"]].iloc[0]
+    told = ((row.coverage, row.interval, row.width) for row in whole.itertuples())
+    told = [f"{share:.1%} {way} ({width:.1f} years wide)" for share, way, width in told]
+    title = f"{label}: true ages in their {claimed:.0%} interval: {', '.join(told)}"
+    lines = [("age", claimed, theme.RED, "--", "claimed")]
+    figure = theme.dot_panels(_panels(table, row=names, **style), lines)
+    return theme.finish(figure, title, dataset, "age_coverage", int(n))
 
 
 def label_noise(held, study, dataset):
@@ -232,9 +264,10 @@ def label_noise(held, study, dataset):
     bounds = bounds[bounds["metric"] == bounds["task"].map(HEADLINE)]
     bounds = bounds[bounds["task"].isin(best["task"])].assign(value=bounds["bound"])
     tops = best.assign(metric=best["task"].map(HEADLINE))
-    style = {"tint": theme.RED, "mark": "D", "row": "label noise allows"}
+    style = {"tint": theme.RED, "mark": "D", "row": "allowed by " + bounds["kind"]}
     rows = pd.concat([_panels(tops, row="best network"), _panels(bounds, **style)])
-    costs = map(_told, bounds["task"], abs(bounds["value"] - (bounds["task"] != "age")))
+    costs = abs(bounds["value"] - (bounds["task"] != "age")).groupby(bounds["task"], sort=False)
+    costs = [f"{_told(task, cost.min())}" for task, cost in costs]
     title = f"Label noise alone costs even a perfect network at least: {'; '.join(costs)}"
     figure, groups = theme.dot_panels(rows), int(bounds["groups"].max())
     return theme.finish(figure, title, dataset, "label_noise", groups=groups)
@@ -334,5 +367,5 @@ def cross_dataset(table, dataset):
 
 OF_ONE = {"age": {"true_predicted": run.true_vs_predicted, "error_by_age": run.error_by_age}}
 OF_ONE["class"] = {"confusion": run.confusion}
-_DRAWN = (comparison, cost, seeds, subgroups, cells, reliability, age_coverage, label_noise)
+_DRAWN = (comparison, cost, sizes, seeds, subgroups, cells, reliability, age_coverage, label_noise)
 FIGURES = {one.__name__: one for one in (*_DRAWN, random_split, curves, ablations)}
