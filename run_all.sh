@@ -23,6 +23,7 @@ Without a profile: cpu or gpu where the real faces are in data/raw or FACES_DATA
   --seeds 1,2        these seeds, not those of the profile
   --only a,b         only these ablations (or: trainings, the repeats)
   --most-minutes N   leave longer ablations out
+  --data PATH        a folder or an archive of faces, instead of FACES_DATA_DIR
   --dry-run          list the steps, done or to do, with their minutes, and stop
   --force            do everything again
 

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from utils.datasets import utkface, wiki, with_splits
+from utils.datasets.__main__ import main
 from utils.datasets.archives import find_source, unpack
 from utils.datasets.fairface import load_fairface
 from utils.datasets.utkface import load_utkface
@@ -548,3 +549,23 @@ def test_real_utkface_as_a_table(real_data, tmp_path):
     table = load_utkface_csv(tmp_path).table
     same = ["image", "age", "gender", "ethnicity"]
     pd.testing.assert_frame_equal(table[same], some[same].reset_index(drop=True))
+
+
+def test_utkface_is_packed_small_and_loads_the_same(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FACES_WORK_DIR", str(tmp_path / "work"))
+    folder = tmp_path / "UTKFace"
+    folder.mkdir()
+    for number, age in enumerate((3, 30, 60)):
+        picture = Image.effect_noise((200, 200), 40 + 40 * number).convert("RGB")
+        picture.save(folder / f"{age}_1_2_2017010{number}.jpg.chip.jpg")
+    monkeypatch.setenv("FACES_DATA_DIR", str(tmp_path))
+    assert main(["pack", "--size", "64", "--to", str(tmp_path / "small.zip")]) == 0
+    assert "--data" in capsys.readouterr().out
+    whole, small = load_utkface(folder), load_utkface(tmp_path / "small.zip")
+    labels = ["image", "age", "gender", "ethnicity"]
+    assert whole.table[labels].equals(small.table[labels])
+    picture = small.read(small.table["image"][0])
+    assert picture.size == (64, 64)
+    near = whole.read(whole.table["image"][0]).resize((64, 64), Image.Resampling.BILINEAR)
+    assert np.abs(np.asarray(near, float) - np.asarray(picture, float)).mean() < 12
+    assert not list(tmp_path.glob("*.part*"))

@@ -2,6 +2,7 @@
 
 python -m utils.datasets check
 python -m utils.datasets fetch utkface
+python -m utils.datasets pack --size 128 --to utkface.zip
 """
 
 import argparse
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from utils.datasets import LOADERS, load
 from utils.datasets.fetch import SOURCES, fetch
+from utils.datasets.pack import pack
 from utils.datasets.table import FaceSet
 from utils.files import DataError
 from utils.paths import data_dir
@@ -53,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("--force", action="store_true", help="get it again")
     look = verbs.add_parser("check", help="list what is found, with counts")
     look.add_argument("--root", type=Path, help=default)
+    small = verbs.add_parser("pack", help="write UTKFace as one small archive")
+    small.add_argument("--size", type=int, default=128, help="pixels a side (default: 128)")
+    small.add_argument("--to", type=Path, default=Path("utkface.zip"), help="where to write it")
     return parser
 
 
@@ -62,6 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.verb == "check":
             return 0 if check_all(options.root or data_dir()) else 1
+        if options.verb == "pack":
+            path = pack(load("utkface"), options.size, options.to)
+            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; train with --data {path}")
+            return 0
         print(describe(fetch(options.name, options.to, options.force)))
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)

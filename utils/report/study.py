@@ -241,9 +241,12 @@ def main(arguments: list[str] | None = None) -> int:
     texts |= {"only": "ablations, such as age,tasks", "most-minutes": "leave longer trainings out"}
     for name, told in texts.items():
         parser.add_argument(f"--{name}", default="", help=told)
+    parser.add_argument("--data", type=Path, help="folder or archive, instead of FACES_DATA_DIR")
     parser.add_argument("--dry-run", action="store_true", help="list the steps and stop")
     parser.add_argument("--force", action="store_true", help="do everything again")
     asked = parser.parse_args(arguments)
+    if asked.data:
+        os.environ["FACES_DATA_DIR"] = str(asked.data.resolve())
     os.chdir(ROOT)
     _quiet_environment()
     for number in _SIGNALS:
