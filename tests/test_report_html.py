@@ -11,9 +11,11 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
+from utils.files import write_json
 from utils.report import html as article
 from utils.report.html import page_head, write_index
 
+SCRIPT = (article.TEMPLATES / "article" / "script.js").read_text().strip()
 VOID = {"meta", "img", "br", "hr", "input", "link", "col", "source", "wbr"}
 
 
@@ -75,6 +77,10 @@ ACTIVE = (
     '<script src="https://x.y/z.js"></script><b onclick="x()" style="background: url(x)">bold</b>'
 )
 WIDGET = "application/vnd.jupyter.widget-view+json"
+DRAWING = (
+    '<?xml version="1.0"?><!-- a remark --><svg width="9pt" viewBox="0 0 9 5"><g id="unasked">'
+    '<path id="a" d="M 0.1234 1"/></g><use href="#a"/><text>0.1234</text></svg>'
+)
 FIGURE = {"image/png": picture(8), "text/plain": "<Figure>"}
 
 
@@ -96,8 +102,8 @@ def toy():
                 shown({"text/plain": "Text(0.5, 1.0, 'title')"}),
             ),
             new_markdown_cell("### Deeper"),
-            code("plot()", shown({"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'/>"})),
-            code("table", shown({"text/html": TABLE}, caption="All *nets*.")),
+            code("plot()", shown({"image/svg+xml": DRAWING})),
+            code("table", shown({"text/html": TABLE}, caption="All *nets*.", csv="../x.csv")),
             new_markdown_cell("## First part\n\n| a | b |\n|---|---|\n| 1 | 2 |"),
             code("bar", shown({WIDGET: {}, "text/plain": "a bar"})),
             code("js", shown({"text/html": ACTIVE})),
@@ -122,13 +128,15 @@ def page(text):
 
 
 def assert_self_contained(text: str) -> None:
-    """No script, and nothing that a browser would fetch."""
+    """No script but the page's own, and nothing that a browser would fetch."""
     page = Page(text)
-    assert not page.all("script") and not page.all("link") and not page.all("iframe")
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, re.S)
+    assert all(own.strip() == SCRIPT for own in scripts) and len(SCRIPT) < 3100
+    assert not page.all("link") and not page.all("iframe")
     for tag, attrs in page.tags:
         for name in ("src", "href", "data", "poster", "srcset", "background") if tag != "a" else ():
             value = attrs.get(name) or ""
-            assert value.startswith("data:") or not value, f"<{tag} {name}={value[:60]}>"
+            assert value.startswith(("data:", "#")) or not value, f"<{tag} {name}={value[:60]}>"
         assert "url(" not in attrs.get("style", "")
         assert not [name for name in attrs if name.startswith("on")]
     styles = "".join(re.findall(r"<style.*?</style>", text, re.S))
@@ -148,26 +156,40 @@ def test_title_finding_and_contents_come_first(text, page):
     assert "<h1>Who is R &amp; D?</h1>" in text and "mobilenetv2, head" in text
     assert len(page.all("h1")) == 1 and len(page.all("nav")) == 1
     assert text.index("<h1>") < text.index("<strong>Found</strong>") < text.index("<nav")
-    assert text.index("<nav") < text.index('<p class="lead">One <em>sentence')
+    assert text.index("<nav") < text.index("<p>One <em>sentence")
     links = [a["href"][1:] for a in page.all("a") if a.get("href", "").startswith("#")]
-    assert links == ["first-part", "deeper", "first-part-2"]
+    assert links[0] == "the-article"  # past the contents
+    assert links[1:] == ["first-part", "deeper", "first-part-2", "how-this-page-was-made"]
     assert set(links) <= set(page.ids) and len(page.ids) == len(set(page.ids))
 
 
 def test_figures_and_tables_are_captioned_and_numbered_by_the_style_sheet(text, page):
     assert "<figcaption>Error, n = 7.</figcaption></figure>" in text
-    assert "<figcaption>All <em>nets</em>.</figcaption></figure>" in text
+    numbers = ' <a href="../x.csv">Numbers (CSV)</a>'
+    assert f"<figcaption>All <em>nets</em>.{numbers}</figcaption></figure>" in text
     assert [one["class"] for one in page.all("figure")] == ["picture", "picture", "table"]
     for kind in ("picture", "table"):
         assert f"figure.{kind} {{ counter-increment: {kind}; }}" in text
     alts = [image["alt"] for image in page.all("img")]
     kinds = [image["src"].split(";")[0] for image in page.all("img")]
-    assert alts == ["Up. Error.", "a figure"] and kinds == ["data:image/png", "data:image/svg+xml"]
+    assert alts == ["Up. Error."] and kinds == ["data:image/png"]
+    drawings = page.all("svg")
+    assert [(one["role"], one["aria-label"], one["viewbox"]) for one in drawings] == [
+        ("img", "a figure", "0 0 9 5")
+    ]
+
+
+def test_a_drawing_is_part_of_the_page_and_keeps_its_text_and_its_own_names(text, page):
+    assert "<text>0.1234</text>" in text and 'd="M 0.12 1"' in text
+    held, asked = re.search(r'id="(d\w+-a)".*?href="#(d\w+-a)"', text).groups()
+    assert held == asked and 'id="unasked"' not in text and "a remark" not in text
+    assert not [name for name in page.ids if page.ids.count(name) > 1]
 
 
 def test_code_is_folded_named_and_joined(text, page):
     labels = re.findall(r"<summary>(.*?)</summary>", text)
-    assert labels == ["Set-up", "Parameters", *5 * ["Code"]]  # cells without output are joined
+    assert labels == [*5 * ["Code"], "Parameters", "Set-up"]  # cells without output are joined
+    assert text.index("How this page was made</h2>") < text.index("<summary>Parameters")
     assert all("open" not in attrs for attrs in page.all("details"))
 
 
@@ -182,8 +204,11 @@ def test_noise_is_dropped(page):
 
 
 def test_tables_scroll_align_numbers_and_lose_row_numbers(text, page):
-    assert text.count('<div class="scroll">') == len(page.all("table")) == 2
-    assert '<td class="number">5.1</td>' in text and "<td>vgg19</td>" in text
+    boxes = [one for one in page.all("div") if one.get("class") == "scroll"]
+    assert len(boxes) == len(page.all("table")) + len(page.all("figure")) - 1 == 4
+    assert all(box["tabindex"] == "0" and box["aria-label"] for box in boxes)
+    assert '<td class="number">5.1</td>' in text and '<th scope="row">vgg19</th>' in text
+    assert all(head["scope"] in ("row", "col") for head in page.all("th"))
     assert "<th>0</th>" not in text and "scoped" not in text
     assert all("border" not in attrs for attrs in page.all("table"))
 
@@ -220,3 +245,12 @@ def test_the_index_leads_to_every_page(tmp_path):
     assert links == ["study/06_report.html", "smoke/06_report.html", "smoke/02_a.html"]
     assert text.count("One sentence of purpose.") == 3 and "R &amp; D" in text
     assert_self_contained(text)
+    assert "Read the report" not in text  # there are no findings yet
+    write_json(
+        tmp_path / "study/tables/findings.json", {"utkface": [f"n{k} **x**" for k in range(7)]}
+    )
+    (tmp_path / "study/figures").mkdir()
+    (tmp_path / "study" / article.MEAN_MAPS).touch()
+    text = write_index(tmp_path).read_text()
+    assert re.findall(r"<li>(.*?)</li>", text)[:5] == [f"n{k} <strong>x</strong>" for k in range(5)]
+    assert "n5" not in text and 'src="study/figures/mean_maps.png"' in text

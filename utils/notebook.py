@@ -1,8 +1,4 @@
-"""What the notebooks share: to show a figure or a table, and what a run's predictions say.
-
->>> described(pd.Series({"age": 34.0, "gender": "female", "ethnicity": None}))
-'34, female'
-"""
+"""What the notebooks share: to show a figure or a table, and what a run's predictions say."""
 
 import base64
 import io
@@ -15,44 +11,47 @@ from utils.datasets.table import FaceSet
 from utils.evaluation.bootstrap import intervals
 from utils.evaluation.columns import known, part, predicted, probabilities, truth
 from utils.evaluation.metrics import baseline
-from utils.evaluation.tables import readable
+from utils.evaluation.tables import COSTS, TIMES, readable
 from utils.files import DataError
 from utils.vocabulary import CLASSES, HEADLINE, TASK_LABELS, written
 
-_DPI, _WIDTH = 150, 100  # sharp on screens with small pixels; pixels shown for an inch of figure
 _TABLES = (
     *("display.max_colwidth", None, "display.max_columns", None),
     *("display.float_format", lambda x: f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"),
 )
 
 
-def show(thing, caption: str = "", alt: str = "") -> None:
+def show(thing, caption: str = "", alt: str = "", csv: str = "") -> None:
     """Display a figure, a table or anything that a notebook can show, with a caption.
 
-    The caption (by default that of a figure of `utils.plots`) travels in the output's metadata,
-    where the article finds, numbers and prints it; for readers of the notebook itself it stands
-    below as text. `alt` is for those who cannot see the picture.
+    Finding and caption (of a figure of `utils.plots`) travel in the output's metadata to the page,
+    and stand beside it for readers of the notebook. `alt` is for those who cannot see the picture,
+    `csv` the address of a table's numbers.
     """
-    if hasattr(thing, "savefig"):
-        caption = caption or getattr(thing, "caption", "")
-        finding = getattr(thing, "finding", "")
-        _figure(thing, caption, alt or ". ".join(text for text in (finding, caption) if text))
-    else:
-        with pd.option_context(*_TABLES):
-            display(thing, metadata={"caption": caption, "alt": alt or caption})
+    drawn, repeated = hasattr(thing, "savefig"), {"repeats_caption": True}
+    caption = caption or (getattr(thing, "caption", "") if drawn else "")
+    finding = getattr(thing, "finding", "") if drawn else ""
+    alt = alt or ". ".join(text for text in (finding, caption) if text)
+    about = {"caption": caption, "finding": finding, "alt": alt, "csv": csv}
+    if finding:
+        display(Markdown(f"**{finding}**"), metadata=repeated)
+    with pd.option_context(*_TABLES):
+        display(_picture(thing, alt) if drawn else thing, raw=drawn, metadata=about)
     if caption:
-        display(Markdown(f"*{caption}*"), metadata={"repeats_caption": True})
+        display(Markdown(f"*{caption}*"), metadata=repeated)
 
 
-def _figure(figure, caption: str, alt: str) -> None:
-    # As bytes: no need of a backend, and no second copy from pyplot.
-    if hasattr(figure, "caption"):
-        figure.supxlabel("")  # it is printed below the picture
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_DPI)
-    data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": alt}
-    size = {"width": round(figure.get_figwidth() * _WIDTH)}
-    display(data, raw=True, metadata={"caption": caption, "alt": alt, "image/png": size})
+def _picture(figure, alt: str) -> dict:
+    """A figure without the texts that stand around it on a page, for `display`."""
+    if hasattr(figure, "finding"):
+        figure.supxlabel("")
+        figure.suptitle("")
+    # Lines and letters stay sharp and can be searched; a photograph has neither.
+    photo = any(np.ndim(one.get_array()) == 3 for axes in figure.axes for one in axes.images)
+    file = io.BytesIO()  # no need of a backend, and no second copy from pyplot
+    figure.savefig(file, format="png" if photo else "svg", dpi=150)
+    held = base64.b64encode(file.getvalue()) if photo else file.getvalue()
+    return {"image/png" if photo else "image/svg+xml": held.decode(), "text/plain": alt}
 
 
 def draw(function, *arguments, **options) -> None:
@@ -157,22 +156,12 @@ def ranked(predictions: pd.DataFrame, task: str, split: str = "test") -> pd.Data
     return table.sort_values("error", kind="stable", ignore_index=True)
 
 
-COSTS = {
-    "parameters": "parameters",
-    "flops": "FLOPs an image",
-    "feature_seconds": "seconds, frozen part",
-    "train_seconds": "seconds, training",
-    "images_per_second": "images a second, prediction",
-    "peak_memory_mb": "peak memory (MB)",
-    "cpu": "processor",
-    "device": "device",
-}
-
-
 def cost_table(cost: dict) -> pd.DataFrame:
     """What a run cost, from its ``cost.json``."""
-    rows = [(title, cost[key]) for key, title in COSTS.items() if cost.get(key)]
-    text = [
-        (title, v if isinstance(v, str) else f"{v:,.{0 if v > 1e4 else 2}f}") for title, v in rows
+    titles = COSTS | TIMES | {"feature_seconds": ("frozen part (min)", 60)}
+    titles |= {"peak_memory_mb": ("peak memory (MB)", 1)}
+    told = [
+        (title, f"{cost[key] / by:,.3g}") for key, (title, by) in titles.items() if cost.get(key)
     ]
-    return pd.DataFrame(text, columns=["cost", "value"])
+    told += [(title, cost[key]) for title, key in (("processor", "cpu"), ("device", "device"))]
+    return pd.DataFrame(told, columns=["cost", "value"])

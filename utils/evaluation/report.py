@@ -37,6 +37,7 @@ PAGES = yaml.safe_load(Path(__file__).with_name("pages.yaml").read_text(encoding
 class Report:
     """What `build` made: tables and figures by name, sentences, and what was left out."""
 
+    folder: Path = Path()  # pages link to its tables, if they are stored there
     tables: dict = field(default_factory=dict)
     figures: dict = field(default_factory=dict)
     findings: dict = field(default_factory=dict)
@@ -88,11 +89,11 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
 
 
 def _pages(of_set):
-    """Tables as text; of gaps and fairness those of a task's best network, by one attribute."""
+    """Tables as text; those with a row for each network only of the best one of a task."""
     chosen, pages = of_set["best"].set_index("task")["run"], {}
     for name in (name for name in PAGES if name in of_set):
         table = of_set[name]
-        if name in ("gaps", "fairness", "sets", "others") and len(table):
+        if name in ("gaps", "fairness", "sets", "others", "clean") and len(table):
             table = table[table["run"] == table["task"].map(chosen)]
             table = table[table["by"].isin(AXES)] if "by" in table else table
         pages[f"{name}_readable"] = tables.readable(table, PAGES[name])

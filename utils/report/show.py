@@ -1,15 +1,20 @@
 """What notebook 06 needs: parts of a study's report by name, and what its study lacks."""
 
-from fnmatch import fnmatch
+import re
+from fnmatch import translate
 from pathlib import Path
 
 import pandas as pd
 from IPython.display import Markdown, display
 
 from utils import plan
+from utils import vocabulary as words
+from utils.explain.maps import METHOD_LABELS
 from utils.files import read_json
 from utils.notebook import show
 from utils.paths import ROOT
+
+LABELS = words.METRIC_LABELS | words.TASK_LABELS | words.DATASET_LABELS | METHOD_LABELS
 
 
 def find_study(study_dir: str) -> Path:
@@ -20,23 +25,38 @@ def find_study(study_dir: str) -> Path:
 
 def show_figures(report, *patterns: str) -> None:
     """Show the figures of a report whose names fit, or say in one sentence why there are none."""
-    shown = [name for one in patterns for name in report.figures if fnmatch(name, one)]
-    for name in dict.fromkeys(shown):
+    fits = re.compile("|".join(map(translate, patterns))).match
+    for name in (shown := list(filter(fits, report.figures))):
         show(report.figures[name])
     if not shown:
-        why = [text for name, text in report.left_out if any(fnmatch(name, p) for p in patterns)]
-        reason = why[0] if why else "the runs of this study do not allow it"
-        display(Markdown(f"Left out: {reason}."))
+        why = [text for name, text in report.left_out if fits(name)]
+        display(Markdown(f"Left out: {[*why, 'the runs of this study do not allow it'][0]}."))
 
 
 def show_table(report, name: str, caption: str, titles: dict | None = None) -> None:
     """Show a table of a report, its columns renamed by `titles`, or say that there is none."""
     table = report.tables.get(name)
     if table is None:
-        what = caption[0].lower() + caption.rstrip(".")[1:]
-        display(Markdown(f"Left out: {what} (no run allows it)."))
+        display(Markdown(f"Left out, as no run allows it: {caption}"))
     else:
-        show(table.rename(columns=titles or {}).reset_index(drop=True), caption)
+        numbers = report.folder / "tables" / f"{name.removesuffix('_readable')}.csv"
+        show_words(table.rename(columns=titles or {}), caption, numbers)
+
+
+def show_words(table, caption: str, numbers: Path = Path()) -> None:
+    """Show a table without internal names and empty cells; what never changes joins the caption.
+
+    A page in a folder of ``reports`` links to the CSV `numbers`, if that lies in one too.
+    """
+    table = table.map(lambda cell: LABELS.get(cell, cell)).astype(object).fillna("-")
+    same = {name: cells.iloc[0] for name, cells in table.items() if cells.nunique() == 1}
+    if len(table) > 1 and 0 < len(same) < table.shape[1]:
+        caption += f" In all rows: {'; '.join(f'{name} {cell}' for name, cell in same.items())}."
+        table = table.drop(columns=same)
+    numbers, reports = numbers.resolve(), ROOT / "reports"
+    linked = numbers.is_file() and numbers.is_relative_to(reports)
+    link = f"../{numbers.relative_to(reports).as_posix()}" if linked else ""
+    show(table.reset_index(drop=True), caption, csv=link)
 
 
 def not_run(study, folder: Path, profile: str = "") -> pd.DataFrame:
