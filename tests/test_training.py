@@ -424,6 +424,7 @@ def test_columns_of_predictions_by_hand(faces):
     columns = predictions_table(faces.table.head(2), {"age": p})
     assert columns[["p_age_bin_0", "p_age_bin_1"]].to_numpy().tolist() == [[1, 0], [0, 1]]
     assert columns["pred_age"].tolist() == [24, 25]
+    assert np.stack(columns["age_distribution"])[:, 24:26].tolist() == [[255, 0], [0, 255]]
 
 
 # ---------------------------------------------------------------- another backend

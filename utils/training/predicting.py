@@ -79,7 +79,16 @@ def prediction_columns(outputs: dict[str, np.ndarray]) -> pd.DataFrame:
 
 
 def predictions_table(table: pd.DataFrame, outputs: dict[str, np.ndarray]) -> pd.DataFrame:
-    """True labels beside the predictions, one row a face."""
+    """True labels beside the predictions, one row a face.
+
+    ``age_distribution`` holds the whole of it, for those who compute what we did not: the
+    probability of each year 0..116, relative to the largest in steps of 1/255 (uint8).
+    """
     kept = ["image", "split", "group", "age", "gender", "ethnicity"]
     truth = table[[name for name in kept if name in table]].reset_index(drop=True)
-    return pd.concat([truth.astype({"age": "float32"}), prediction_columns(outputs)], axis=1)
+    columns = [truth.astype({"age": "float32"}), prediction_columns(outputs)]
+    if "age" in outputs:
+        p = without_surplus(outputs)["age"]
+        steps = np.rint(255 * p / p.max(axis=1, keepdims=True)).astype("uint8")
+        columns.append(pd.Series(list(steps), name="age_distribution"))
+    return pd.concat(columns, axis=1)
