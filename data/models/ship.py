@@ -16,12 +16,12 @@ import pandas as pd
 from utils import models, study
 from utils.evaluation.bootstrap import draw, intervals
 from utils.evaluation.columns import part
-from utils.evaluation.metrics import baseline
+from utils.evaluation.metrics import baseline, evaluate
 from utils.evaluation.subgroups import AXES, subgroups
 from utils.evaluation.tables import readable
 from utils.files import read_json, write_aside, write_json
 from utils.paths import runs_dir
-from utils.vocabulary import run_label, written
+from utils.vocabulary import HEADLINE, run_label, written
 
 COLUMNS = {
     ("age", "mae"): "age error, years",
@@ -65,6 +65,13 @@ def metrics_rows(predictions: pd.DataFrame, groups) -> list[dict]:
     return readable(table, {"task": "task", "metric": "metric", **told}).to_dict("records")
 
 
+def headlines(predictions: pd.DataFrame) -> list[dict]:
+    """Task, metric and value on test faces, for the card's ``model-index``."""
+    rows = evaluate(predictions, ("test",)).to_dict("records")
+    rows = [row for row in rows if row["metric"] == HEADLINE[row["task"]]]
+    return [row | {"value": round(row["value"], 4)} for row in rows]
+
+
 def groups_rows(predictions: pd.DataFrame, groups) -> list[dict]:
     """Test errors of each age bin, gender and ethnicity, as text."""
     faces, rows = part(predictions, "test"), {}
@@ -97,6 +104,7 @@ def write_card(run: str, name: str = "", root: Path = models.SHIPPED) -> Path:
         parameters=cost["parameters"] / 1e6,
         flops=cost["flops"] / 1e9,
         megabytes=(target / "weights.h5").stat().st_size / 1e6,
+        headlines=headlines(predictions),
         metrics=metrics_rows(predictions, groups),
         groups=groups_rows(predictions, groups),
     )
