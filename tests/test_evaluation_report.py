@@ -155,7 +155,7 @@ def test_runs_on_the_random_split_meet_their_twins(report):
     assert set(clean["run"]) == {"probe129", "tuned", "small", "dlib"}
     assert (clean["n_clean"] < clean["n_all"]).all()
     text = report.tables["utkface_clean_readable"]
-    assert text["change"].str.contains(r"\[").all()
+    assert text["change"].str.contains(r"\[").all() and text["task"].is_unique
 
 
 def test_a_study_on_the_random_split_alone_is_reported():
@@ -214,7 +214,8 @@ def test_command_refuses_a_missing_folder_and_survives_an_empty_one(tmp_path, ca
 
 def test_pages_hold_no_internal_names_and_no_nan(report):
     shown = {name for name in report.tables if name.endswith("_readable")}
-    assert shown >= {f"utkface_{name}_readable" for name in {*PAGES} - {"claims", "primary"}}
+    made = {*PAGES} - {"claims", "primary", "references"}
+    assert shown >= {f"utkface_{name}_readable" for name in made}
     for name in shown:
         text = report.tables[name].astype(str)
         assert not text.isin(["nan", "None"]).any(axis=None), name
