@@ -8,7 +8,7 @@ from utils import bench
 from utils.files import read_json
 from utils.paths import ROOT
 
-QUICK_ROWS = "probe,input_share,gradcam,million,latency"
+QUICK_ROWS = "probe,input_share,gradcam,latency"
 
 
 def test_every_row_is_measured_and_its_results_agree(tmp_path, monkeypatch):
@@ -20,7 +20,7 @@ def test_every_row_is_measured_and_its_results_agree(tmp_path, monkeypatch):
     assert [row["row"] for row in rows] == QUICK_ROWS.split(",")
     for row in rows:
         assert row["agree"], f"{row['row']}: {row['compared']} differ by {row['apart']}"
-        assert row["ours"] > 0 and row["baseline"] != 0 and row["machine"]["memory_gb"] > 0
+        assert row["ours"] > 0 and row["baseline"] > 0 and row["machine"]["memory_gb"] > 0
     page = (tmp_path / "README.md").read_text()
     assert "quick: means nothing" in page and "No longer measured" in page
     assert "Not measured yet on this version: the study on drawn faces; report from" in page

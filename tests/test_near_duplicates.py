@@ -1,6 +1,8 @@
 """Near-duplicates: copies are found however they are cut, unlike faces are left apart."""
 
 import os
+import time
+import tracemalloc
 from dataclasses import replace
 from functools import cache
 
@@ -134,6 +136,24 @@ def test_the_index_of_hashes_finds_the_pairs_that_comparing_all_finds(distance):
     assert (
         near_pairs(hashes[:0], distance).shape == near_pairs(hashes[:1], distance).shape == (0, 2)
     )
+
+
+@pytest.mark.slow
+def test_a_million_hashes_take_little_memory_and_time_grows_about_as_their_number(capsys):
+    rng, seconds = np.random.default_rng(0), {}
+    for n in (10_000, 100_000, 1_000_000):
+        hashes, copies = rng.integers(0, 256, (n, 32), np.uint8), np.arange(n // 100)
+        flips = np.arange(256) < rng.integers(0, near_duplicates.DISTANCE + 1, (n // 100, 1))
+        hashes[-len(copies) :] = hashes[copies] ^ np.packbits(rng.permuted(flips, axis=1), axis=1)
+        started = time.process_time()
+        tracemalloc.start()  # NumPy tells it of its arrays
+        pairs = near_pairs(hashes)
+        peak, seconds[n] = tracemalloc.get_traced_memory()[1], time.process_time() - started
+        tracemalloc.stop()
+        with capsys.disabled():
+            print(f"\n{n:,}: {len(pairs):,} pairs, CPU {seconds[n]:.3g} s, {peak / 1e9:.2g} GB")
+        np.testing.assert_array_equal(pairs.T, [copies, n - len(copies) + copies])
+    assert peak < 4e9 and seconds[n] < 600 and seconds[n] < 10**1.3 * max(1, seconds[n // 10])
 
 
 def test_blank_pictures_are_not_joined(work_dir, tmp_path):

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tracemalloc
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +29,6 @@ from tf_keras_vis.gradcam import Gradcam
 
 from utils import datasets, models
 from utils.backbones import networks
-from utils.datasets.near_duplicates import DISTANCE, near_pairs
 from utils.datasets.store import load_stored
 from utils.explain import cams, maps
 from utils.explain.target import explain_target
@@ -252,28 +250,6 @@ def latency(bench: Bench) -> Measured:
     return Measured(*each, note, "probabilities", _apart(*made.values()), 1e-5)
 
 
-def million(bench: Bench) -> Measured:
-    """Near-duplicates among random hashes, of which one in a hundred copies another one."""
-    rng, told, wrong = np.random.default_rng(0), [], 0
-    sizes = bench.pick((10_000, 100_000, 1_000_000), (1_000, 3_000))
-    for n in sizes:
-        copies = np.arange(n // 100)
-        hashes = rng.integers(0, 256, (n, 32), np.uint8)
-        flipped = np.arange(256) < rng.integers(0, DISTANCE + 1, (len(copies), 1))
-        bits = np.packbits(rng.permuted(flipped, axis=1), axis=1)
-        hashes[-len(copies) :] = hashes[: len(copies)] ^ bits
-        started, cpu = time.perf_counter(), time.process_time()
-        tracemalloc.start()  # NumPy tells it of its arrays
-        pairs = near_pairs(hashes)
-        peak = tracemalloc.get_traced_memory()[1] / 1e9
-        tracemalloc.stop()
-        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-        planted = np.stack([copies, n - len(copies) + copies], axis=1)
-        wrong += len(set(map(tuple, pairs.tolist())) ^ set(map(tuple, planted.tolist())))
-        told.append(f"{n:,}: {len(pairs):,} pairs, {seconds:.2g} s, CPU {cpu:.2g} s, {peak:.2g} GB")
-    return Measured(seconds, None, f"once; {'; '.join(told)}", "pairs", wrong)
-
-
 _ROWS = [
     ("the study on drawn faces", smoke, "run_all.sh smoke", "", 360, "s"),
     ("linear probes of four backbones", probe, "heads on features", "fit, backbone frozen", 25),
@@ -281,7 +257,6 @@ _ROWS = [
     ("Grad-CAM of many faces", gradcam, "one graph", "tf-keras-vis, face by face", 4),
     ("report from committed predictions", report, "utils.evaluation", "", 120, "s"),
     ("memory of a run", memory, "notebook 02", "faces as float32 (computed)", 4, "GB"),
-    ("near-duplicates of a million", million, "index of hashes", "", 600, "s"),
     ("one face, shipped network", latency, "predict_on_batch", "predict", 50, "ms"),
 ]
 ROWS = {one[1].__name__: Row(*one) for one in _ROWS}

@@ -6,7 +6,6 @@ and the same pixels once one picture is mirrored, shifted, scaled or turned
 """
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -60,9 +59,9 @@ def fingerprints(faces: FaceSet, progress: bool = True) -> pd.DataFrame:
 def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
     """Pairs of rows [pairs, 2], first < second, of packed hashes uint8 [n, bytes] that are near.
 
-    Near are those that differ in at most `distance` bits; none is missed. The bits are dealt into
-    `distance` + 2 blocks, so that near ones agree in two blocks at least, and only rows that agree
-    in two are compared (multi-index hashing; Manku, Jain and Das Sarma 2007).
+    Near are those that differ in at most `distance` bits; none is missed. Of `distance` + 2 blocks
+    of bits near ones agree in two at least, and only rows that agree in two are compared (Manku,
+    Jain and Das Sarma 2007).
 
     >>> near_pairs(np.array([[0], [1], [255]], dtype=np.uint8), distance=1).tolist()
     [[0, 1]]
@@ -70,36 +69,26 @@ def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
     bits = np.unpackbits(hashes, axis=1)
     count = max(distance + 2, -(-bits.shape[1] // 32))  # blocks of at most 32 bits
     # Neighbouring bits are much alike; dealt out in turn they tell more.
-    blocks = np.stack([_words(np.packbits(bits[:, k::count], axis=1))[:, 0] for k in range(count)])
-    del bits
-    words, found = _words(hashes), [np.zeros((0, 2), int)]
+    powers = 2 ** np.arange(32, dtype=np.uint64)
+    blocks = [
+        bits[:, k::count] @ powers[: len(range(k, bits.shape[1], count))] for k in range(count)
+    ]
+    blocks, found = np.stack(blocks), [np.zeros((0, 2), int)]
     for one, two in combinations(range(count), 2):
         key = blocks[one] << np.uint64(32) | blocks[two]
         order = np.argsort(key)
-        for first, second in _with_equal(key[order], order):
-            near = np.bitwise_count(words[first] ^ words[second]).sum(axis=1) <= distance
+        key, at, step = key[order], np.arange(len(key) - 1), 1
+        while len(at := at[at < len(key) - step]):  # at most n pairs at a time
+            at = at[key[at] == key[at + step]]
+            first, second = order[at], order[at + step]
+            near = np.bitwise_count(hashes[first] ^ hashes[second]).sum(axis=1) <= distance
             first, second = first[near], second[near]
             # Once a pair: in the first two of the blocks in which it agrees.
             new = (blocks[:two, first] == blocks[:two, second]).sum(axis=0) == 1
             found.append(np.stack([first[new], second[new]], axis=1))
+            step += 1
     pairs = np.sort(np.concatenate(found), axis=1)
     return pairs[np.lexsort(pairs.T[::-1])]
-
-
-def _words(rows: np.ndarray) -> np.ndarray:
-    """Rows of bytes [n, bytes] as whole numbers uint64 [n, words], filled up with zeros."""
-    padded = np.zeros((len(rows), -(-rows.shape[1] // 8) * 8), np.uint8)
-    padded[:, : rows.shape[1]] = rows
-    return padded.view("<u8")
-
-
-def _with_equal(key: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of rows of equal keys, at most n at a time, from sorted keys [n] and their rows."""
-    at, step = np.arange(len(key)), 1
-    while len(at := at[at + step < len(key)]):
-        at = at[key[at] == key[at + step]]
-        yield order[at], order[at + step]
-        step += 1
 
 
 def thumbnails(prints: pd.DataFrame) -> np.ndarray:
