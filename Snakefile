@@ -2,7 +2,7 @@
 #
 #   ./run_all.sh smoke                                     the usual way
 #   snakemake --cores all --config profile=cpu             the same, by hand
-#   snakemake --executor slurm --jobs 8 --config profile=gpu    on a cluster (with its plug-in)
+#   snakemake --profile profiles/slurm --config profile=gpu     on a cluster: docs/cluster.md
 #
 # Config: profile; backbones and seeds (comma-separated, instead of those of the profile); only
 # (ablations) and most_minutes; force (train again); finished_only (make the report from what is
@@ -93,7 +93,12 @@ for number, (name, step) in enumerate(STEPS.items(), 1):
             parameters=parameters_of(step),
             label=step.label,
         threads: max(1, workflow.cores // PROFILE.parallel)
+        group:
+            None if step.config else f"small_{name[:2]}"
         resources:
+            # For a cluster: three times the minutes of two cores, more at every retry, and a GPU.
+            runtime=lambda wildcards, attempt, minutes=step.minutes: attempt * int(60 + 3 * minutes),
+            gpu=int(bool(step.config and step.config.precision == "mixed_bfloat16")),
             # Not in params: another number of steps must not train anything again.
             place=f"step {number} of {len(STEPS)}",
         shell:

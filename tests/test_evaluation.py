@@ -123,6 +123,16 @@ def test_bootstrap_is_repeatable_draws_the_groups_of_the_split_and_refuses_nonse
         bootstrap.intervals(faces[faces["split"] == "val"])
 
 
+def test_resamples_drawn_in_blocks_are_those_kept_at_once(monkeypatch):
+    groups, values = np.arange(300) % 200, np.random.default_rng(0).integers(0, 100, (300, 2))
+    kept, mask = bootstrap.Resamples(groups, n=50), np.arange(300) < 40
+    monkeypatch.setattr(bootstrap, "HELD", 200 * 7)
+    drawn = bootstrap.Resamples(groups, n=50)
+    assert drawn.counts is None and {part.shape[1] for part in drawn._drawn()} == {7, 1}
+    for chosen in (None, mask, mask):  # whole numbers: the order of the sums has no influence
+        np.testing.assert_array_equal(drawn.sums(values, chosen), kept.sums(values, chosen))
+
+
 def test_a_mean_over_duplicates_is_as_uncertain_as_over_their_groups():
     # It drew single faces: an interval of .12 instead of .38 for 100 groups of 10.
     draw = np.random.default_rng(4)

@@ -1,6 +1,8 @@
 """Near-duplicates: copies are found however they are cut, unlike faces are left apart."""
 
 import os
+import time
+import tracemalloc
 from dataclasses import replace
 from functools import cache
 
@@ -12,7 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from utils.datasets import load, near_duplicates, new_table
 from utils.datasets.copies import SIDE, candidates, flat, similarity, threshold
-from utils.datasets.near_duplicates import assign_groups, fingerprints
+from utils.datasets.near_duplicates import assign_groups, fingerprints, near_pairs
 from utils.datasets.table import FaceSet
 from utils.paths import ROOT
 
@@ -117,6 +119,41 @@ def test_groups_take_the_smallest_name_whatever_the_order(work_dir, tmp_path, mo
     grouped = assign_groups(faces, progress=False)
     assert grouped.exclusions.to_numpy().tolist() == [["3_face.png", "not a picture"]]
     assert grouped.table["group"].nunique() == 7
+
+
+@pytest.mark.parametrize("distance", [0, 3, 10, 40])
+def test_the_index_of_hashes_finds_the_pairs_that_comparing_all_finds(distance):
+    rng = np.random.default_rng(distance)
+    hashes = rng.integers(0, 256, (500, 32), np.uint8)
+    hashes[::7] &= rng.integers(0, 256, 32, np.uint8) & hashes[0]  # full buckets of mostly zeros
+    flips = np.arange(256) < rng.integers(0, distance + 3, (200, 1))
+    hashes[-200:] = hashes[:200] ^ np.packbits(rng.permuted(flips, axis=1), axis=1)
+    hashes[250:280] = hashes[3]  # one bucket in every block
+    apart = np.bitwise_count(hashes[:, None] ^ hashes).sum(axis=2)
+    every = np.argwhere(np.triu(apart <= distance, 1))
+    assert len(every) > 435 + 1
+    np.testing.assert_array_equal(near_pairs(hashes, distance), every)
+    assert (
+        near_pairs(hashes[:0], distance).shape == near_pairs(hashes[:1], distance).shape == (0, 2)
+    )
+
+
+@pytest.mark.slow
+def test_a_million_hashes_take_little_memory_and_time_grows_about_as_their_number(capsys):
+    rng, seconds = np.random.default_rng(0), {}
+    for n in (10_000, 100_000, 1_000_000):
+        hashes, copies = rng.integers(0, 256, (n, 32), np.uint8), np.arange(n // 100)
+        flips = np.arange(256) < rng.integers(0, near_duplicates.DISTANCE + 1, (n // 100, 1))
+        hashes[-len(copies) :] = hashes[copies] ^ np.packbits(rng.permuted(flips, axis=1), axis=1)
+        started = time.process_time()
+        tracemalloc.start()  # NumPy tells it of its arrays
+        pairs = near_pairs(hashes)
+        peak, seconds[n] = tracemalloc.get_traced_memory()[1], time.process_time() - started
+        tracemalloc.stop()
+        with capsys.disabled():
+            print(f"\n{n:,}: {len(pairs):,} pairs, CPU {seconds[n]:.3g} s, {peak / 1e9:.2g} GB")
+        np.testing.assert_array_equal(pairs.T, [copies, n - len(copies) + copies])
+    assert peak < 4e9 and seconds[n] < 600 and seconds[n] < 10**1.3 * max(1, seconds[n // 10])
 
 
 def test_blank_pictures_are_not_joined(work_dir, tmp_path):

@@ -1,5 +1,6 @@
 """Scoring folders and data sets, shipping models, and what is odd about both."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from conftest import script
 from PIL import Image
 
 from utils import datasets, faces, models, predict, study
+from utils.datasets.pictures import open_rgb
 from utils.datasets.synthetic import draw_face
 from utils.files import DataError, write_json
 from utils.paths import ROOT
@@ -86,18 +88,47 @@ def test_bad_input_is_one_line(run, tmp_path, arguments, message, capsys, monkey
     assert message in error and error.count("\n") == 1
 
 
-def test_what_is_scored_when_it_is_stopped_is_kept(run, folder, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_folder_goes_on_where_it_was_stopped(run, folder, tmp_path, capsys, monkeypatch, ending):
+    monkeypatch.setattr(predict, "BATCH", 2)
+    monkeypatch.setattr(predict, "PART", 2)
+    whole, out = tmp_path / f"whole{ending}", tmp_path / "out" / f"x{ending}"
+    assert main([str(folder), "--model", run, "--out", str(whole)]) == 0
+    table = pd.read_parquet(whole) if ending == ".parquet" else pd.DataFrame()
+    assert (table.filter(regex="^age|^p_|pred").dtypes == "float32").all()
+    told, stops, seen = capsys.readouterr(), ["5.avif"], []
+
     def read(path, upright):
-        if path.name == "5.avif":
+        if path.name in stops:
             raise KeyboardInterrupt
-        return draw_face("synthetic/7/000001.png")
+        seen.append(path.name)
+        return open_rgb(path, upright)
 
     monkeypatch.setattr(predict, "open_rgb", read)
+    command = [str(folder), "--model", run, "--out", str(out)]
+    assert main(command) == 130
+    assert "the same command goes on" in capsys.readouterr().err and not out.exists()
+    (out.parent / f".parts-{out.name}" / "older").mkdir()
+    stops.clear()
+    seen.clear()
+    assert main(command) == 0
+    assert sorted(seen) == ["4.jp2", "5.avif", "grey.JPG", "text.jpg"]
+    assert out.read_bytes() == whole.read_bytes() and os.listdir(out.parent) == [out.name]
+    assert capsys.readouterr().err == told.err
+    # Another picture under an old name: nothing of the parts counts.
+    stops.append("5.avif")
+    assert main(command) == 130
+    draw_face("synthetic/7/000009.png").save(folder / "0.png")
+    stops.clear()
+    assert main(command) == 0 and out.read_bytes() != whole.read_bytes()
+
+
+def test_decoding_is_a_few_batches_ahead_of_the_network_and_keeps_the_order(monkeypatch):
     monkeypatch.setattr(predict, "BATCH", 2)
-    out = tmp_path / "x.parquet"
-    assert main([str(folder), "--model", run, "--out", str(out)]) == 130
-    assert len(pd.read_parquet(out)) == 4
-    assert "4 faces" in (said := capsys.readouterr().out) and "stopped before the end" in said
+    given = []
+    ahead = predict._ahead(str.upper, (given.append(name) or name for name in "abcdefghijkl"))
+    assert [next(ahead)[1].result() for _ in range(3)] == ["A", "B", "C"] and len(given) == 9
+    assert [name for name, _ in ahead] == list("defghijkl")
 
 
 def test_a_name_that_is_not_utf_8_is_listed_and_the_rest_goes_on(run, folder, tmp_path, capsys):

@@ -8,10 +8,15 @@ lay in training.
 """
 
 import argparse
+import functools
+import hashlib
 import itertools
+import shutil
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +28,7 @@ from utils.datasets.archives import list_images
 from utils.datasets.near_duplicates import assign_groups
 from utils.datasets.pictures import ENDINGS, in_mode, open_rgb
 from utils.datasets.progress import progress_bar
+from utils.datasets.table import cached_table
 from utils.files import DataError, write_aside
 from utils.paths import ROOT
 from utils.study import published_split, same_faces, write_predictions
@@ -30,6 +36,7 @@ from utils.training.predicting import predict_average, prediction_columns, witho
 
 STUDY = ROOT / "reports" / "study"
 BATCH = 32
+PART = 16 * BATCH  # pictures of a folder that a stop may cost
 LIMIT = 2000  # faces of a data set
 
 
@@ -75,9 +82,13 @@ def scored(scorer: Scorer, names: Iterable[str], read, find, bad) -> Iterator[pd
 
 
 def _crops(scorer, names, read, find, bad):
-    for name in names:
+    def opened(name):
+        picture = read(name)
+        return picture if find else scorer.crop(picture)
+
+    for name, future in _ahead(opened, names):
         try:
-            picture = read(name)
+            picture = future.result()
             found = find(picture) if find else [None]
             if not found:
                 raise DataError("no face found")
@@ -86,14 +97,27 @@ def _crops(scorer, names, read, find, bad):
             continue
         for number, face in enumerate(found, start=1):
             label = f"{name}#{number}" if len(found) > 1 else name
-            yield {"image": label, "found": face is not None}, scorer.crop(picture, face)
+            crop = scorer.crop(picture, face) if find else picture
+            yield {"image": label, "found": face is not None}, crop
 
 
-def score_folder(folder: Path, model: str, bad: list, detect=False) -> Iterator[pd.DataFrame]:
+def _ahead(work, names: Iterable[str]) -> Iterator[tuple[str, Future]]:
+    """Names with what `work` makes of them: threads are a few batches ahead of the network."""
+    with ThreadPoolExecutor() as pool:
+        waiting: deque = deque()
+        for name in names:
+            waiting.append((name, pool.submit(work, name)))
+            if len(waiting) > 3 * BATCH:
+                yield waiting.popleft()
+        yield from waiting
+
+
+def score_folder(folder: Path, model: str, bad: list, detect=False, keep=None) -> Iterator:
     """Predictions for every picture below a folder, in parts; `bad` takes others with the reason.
 
     With `detect` the faces are found and cropped as in training, and ``#1``, ``#2`` ... is appended
-    to the name of a picture with several; else each picture is taken as a face crop.
+    to the name of a picture with several; else each picture is taken as a face crop. Parts stay in
+    the folder `keep`: after a stop the same call goes on from there.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name a folder that holds pictures")
@@ -101,48 +125,58 @@ def score_folder(folder: Path, model: str, bad: list, detect=False) -> Iterator[
     bad += left_out
     if not (paths or bad):
         raise DataError(f"{folder} holds no picture; expected files ending in {', '.join(ENDINGS)}")
-    scorer, bar = Scorer(model), progress_bar(paths, desc="predict", unit="picture")
-    find, unknown = (faces.detect if detect else None), dict.fromkeys(("gender", "ethnicity"))
-    for part in scored(scorer, bar, lambda name: open_rgb(paths[name], upright=True), find, bad):
-        labels = part[["image"]].assign(split="test", age=np.float32("nan"), **unknown)
-        yield pd.concat([labels, part.drop(columns=["image", "found"])], axis=1)
+    files = [*paths.values(), *sorted(models.folder_of(model).glob("*.[hk]*"))]  # its weights
+    stats = [(str(path), path.lstat().st_size, path.lstat().st_mtime_ns) for path in files]
+    job = hashlib.sha256(repr([PART, detect, stats]).encode()).hexdigest()[:16]
+    scorer, bar = Scorer(model), iter(progress_bar(paths, desc="predict", unit="picture"))
+    for number in range(-(-len(paths) // PART)):
+        make = functools.partial(_score_part, scorer, paths, itertools.islice(bar, PART), detect)
+        part = cached_table(keep / job / f"{number:06d}.parquet", make) if keep else make()
+        deque(make.args[2], maxlen=0)  # a part that was there moves the bar on, too
+        lost = part["error"].notna()
+        bad += part.loc[lost, ["image", "error"]].itertuples(index=False, name=None)
+        if not lost.all():
+            yield part[~lost].drop(columns="error")
     every = len(paths) + len(left_out)
     if len(bad) == every:
         raise DataError(f"none of {every} pictures gave a face; the first: {': '.join(bad[0])}")
 
 
-def _write_folder(folder: Path, model: str, out: Path, detect: bool) -> int:
-    """Score a folder into one file; the exit status. A place that cannot be written is told first.
+def _score_part(scorer: Scorer, paths: dict, names: Iterable[str], detect: bool) -> pd.DataFrame:
+    """Predictions of some pictures, and ``error`` of those without a face."""
+    find, bad = (faces.detect if detect else None), []
+    rows = list(scored(scorer, names, lambda name: open_rgb(paths[name], upright=True), find, bad))
+    lost = [pd.DataFrame(bad, columns=["image", "error"])] if bad else []
+    table = pd.concat(rows + lost, ignore_index=True)
+    unknown = {"split": "test", "age": np.float32("nan"), "gender": None, "ethnicity": None}
+    table = pd.concat([table.pop("image").to_frame().assign(**unknown), table], axis=1)
+    return table.assign(error=table.get("error")).drop(columns="found", errors="ignore")
 
-    After Ctrl-C the file holds what was scored until then.
-    """
+
+def _write_folder(folder: Path, model: str, out: Path, detect: bool) -> None:
+    """Score a folder into one file, with its parts beside it until it is whole."""
     if out.suffix not in (".csv", ".parquet") or out.is_dir():
         raise DataError(f"--out {out}: expected the name of a .csv or .parquet file")
-    parts, bad, end = [], [], ""
-    with ExitStack() as stack:
-        try:
-            aside = stack.enter_context(write_aside(out))
-            aside.touch()
-        except OSError as error:
-            fault = f"cannot be written ({error.strerror}); name another"
-            raise DataError(f"--out {out} {fault}") from None
-        try:
-            for part in score_folder(folder, model, bad, detect):
-                parts.append(part)
-        except KeyboardInterrupt:
-            if not parts:
-                raise
-            end = "; stopped before the end, the other pictures are not scored"
-        table = pd.concat(parts, ignore_index=True)
+    bad, keep = [], out.with_name(f".parts-{out.name}")
+    try:  # what cannot work is told before anything is read
+        keep.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--out {out} cannot be written ({error.strerror}); name another") from None
+    try:
+        table = pd.concat(score_folder(folder, model, bad, detect, keep), ignore_index=True)
+    finally:
+        with suppress(OSError):  # parts stay
+            keep.rmdir()
+    with write_aside(out) as aside:
         if out.suffix == ".csv":
             # A spreadsheet runs a cell that begins so as a formula.
             table["image"] = table["image"].str.replace(r"^(?=[=+@\t\r-])", "'", regex=True)
             table.to_csv(aside, index=False, float_format="%.5g")
         else:
             table.to_parquet(aside, index=False, compression="zstd")
+    shutil.rmtree(keep)
     _list(bad)
-    print(f"{len(table)} faces in {out}, {len(bad)} pictures left out{end}")
-    return 130 if end else 0
+    print(f"{len(table)} faces in {out}, {len(bad)} pictures left out")
 
 
 def other_faces(dataset: str, limit: int = LIMIT) -> datasets.FaceSet:
@@ -226,7 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not names:
             raise DataError("no model is at hand; train one: ./run_all.sh smoke")
         if asked.folder:
-            return _write_folder(asked.folder, names[0], asked.out, asked.detect)
+            _write_folder(asked.folder, names[0], asked.out, asked.detect)
         for dataset in asked.datasets:
             for path, bad in cross_dataset(names, dataset, asked.study, asked.limit):
                 _list(bad)
@@ -235,7 +269,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
 

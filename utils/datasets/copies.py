@@ -1,9 +1,9 @@
 """Which of many small grey pictures show the same photograph? Pixels alone, in two stages.
 
-Stage 1 (`candidates`) compares short descriptors and keeps the nearest few of each picture. It is
-made of matrix products, in blocks; an approximate index over the same vectors could take its
-place for millions of pictures. Stage 2 (`similarity`) lays the two pictures of a candidate over
-one another and correlates their fine detail, so that brightness and contrast have no say.
+Stage 1 (`candidates`) compares short descriptors, all with all, and keeps the nearest few of each
+picture; its time grows as the square of their number. Stage 2 (`similarity`) lays the two pictures
+of a candidate over one another and correlates their fine detail, so that brightness and contrast
+have no say; its time grows as the number.
 """
 
 from collections.abc import Iterator
@@ -58,9 +58,6 @@ def flat(grey: np.ndarray) -> np.ndarray:
     """Which pictures show next to nothing, as a blank page does: bool [n]."""
     parts = [_detail(grey[rows], MEDIUM).std((1, 2)) for rows in _blocks(len(grey), 1024)]
     return np.concatenate([np.zeros(0), *parts]) < FLAT
-
-
-# ---------------------------------------------------------------- stage 1: candidates
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -146,9 +143,6 @@ def _nearest(best: np.ndarray, start: int) -> np.ndarray:
     mirrored, row, _ = np.nonzero(likely)
     pairs = np.sort(np.stack([row + start, near[likely]], axis=1), axis=1)
     return np.column_stack([pairs, mirrored])
-
-
-# ---------------------------------------------------------------- stage 2: the pixels
 
 
 def similarity(grey: np.ndarray, pairs: np.ndarray, mirrored=None, progress=False) -> np.ndarray:

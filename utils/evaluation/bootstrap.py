@@ -15,9 +15,14 @@ from utils.evaluation.columns import part, require
 from utils.evaluation.metrics import evaluate, metrics_from, statistics
 from utils.files import DataError
 
+HELD = 2**25  # counts in memory at a time: all resamples of up to 16,000 groups
+
 
 class Resamples:
-    """Counts [groups, n] of resamples of the groups (one of each face), shared by all metrics."""
+    """Counts [groups, n] of resamples of the groups (one of each face), shared by all metrics.
+
+    Kept if at most `HELD`; else every use draws the same ones again, a block at a time.
+    """
 
     def __init__(self, groups, n=2000, seed=129):
         self.codes, names = pd.factorize(np.asarray(groups, dtype=object))
@@ -25,10 +30,17 @@ class Resamples:
             raise DataError("bootstrap: no faces, or some without a group; give each face a group")
         if n < 2:
             raise ValueError(f"bootstrap: {n} resamples asked for; expected at least 2")
-        draw, size = np.random.default_rng(seed), len(names)
-        # Single precision: counts stay exact up to 16 million, and the product is twice as fast.
-        rows = [np.bincount(draw.integers(0, size, size), minlength=size) for _ in range(n)]
-        self.counts = np.ascontiguousarray(np.array(rows, np.float32).T)
+        self.shape, self.seed = (len(names), n), seed
+        self.counts = next(self._drawn()) if len(names) * n <= HELD else None
+
+    def _drawn(self):
+        (size, n), draw = self.shape, np.random.default_rng(self.seed)
+        step = max(1, HELD // size)
+        for start in range(0, n, step):
+            each = (draw.integers(0, size, size) for _ in range(min(step, n - start)))
+            # Single precision: exact up to 16 million, and the product is twice as fast.
+            rows = np.array([np.bincount(drawn, minlength=size) for drawn in each], np.float32)
+            yield np.ascontiguousarray(rows.T)
 
     def sums(self, values, mask=None):
         """Sums of `values` [faces, d] over the faces of each resample: [resamples, d].
@@ -39,13 +51,17 @@ class Resamples:
         if len(values) != len(self.codes):
             seen = f"{len(values)} rows of values for {len(self.codes)} faces"
             raise ValueError(f"bootstrap: {seen}; pass the faces that they were drawn for")
-        codes, counts = self.codes, self.counts
+        codes, present = self.codes, slice(None)
         if mask is not None:
             present, codes = np.unique(codes[mask], return_inverse=True)
-            values, counts = values[mask], counts[present]
-        grouped = np.zeros((len(counts), values.shape[1]))
+            values = values[mask]
+        grouped = np.zeros((self.shape[0] if mask is None else len(present), values.shape[1]))
         np.add.at(grouped, codes, values)
-        return (grouped.T.astype(np.float32) @ counts).T.astype(float)
+        grouped = grouped.T.astype(np.float32)
+        blocks = self._drawn() if self.counts is None else [self.counts]
+        return np.concatenate([grouped @ counts[present] for counts in blocks], axis=1).T.astype(
+            float
+        )
 
     def mean(self, values, mask):
         """Mean of `values` [faces] over the faces of a mask: value, ci_low, ci_high, n."""
