@@ -173,10 +173,12 @@ def test_training_faces_that_copy_test_or_val_leave_training():
     sides = "test train val train train val test excluded".split()
     split = pd.DataFrame({"image": list("abcdefgh"), "split": sides})
     pairs = pd.DataFrame({"image_a": list("acfb"), "image_b": list("bdgh"), "correlation": 0.9})
+    pairs["evidence"] = ["file", "hash", "pixels", "pixels"]
     table = clean_split(split, pairs).set_index("image")
     assert table["split"].tolist() == "test excluded val excluded train val test excluded".split()
     assert table.index[table["copy_in_train"]].tolist() == ["a", "c"]
     assert table["group"].tolist() == list("aaccef") + ["f", "a"]
+    assert table["same_file"].tolist() == list("aacdefgh")
     reasons = {
         **{"b": "near-duplicate of test face a", "d": "near-duplicate of val face c"},
         "f": "near-duplicate of test face g; stays, as published",
