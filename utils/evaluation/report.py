@@ -81,7 +81,7 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
         report.findings[dataset] = findings(of_set, dataset)
         made |= {f"{dataset}_{name}": table for name, table in (of_set | _pages(of_set)).items()}
     say("other data sets")
-    made["cross_dataset"] = cross_dataset(study, *drawn)
+    made["cross_dataset"] = cross_dataset(every, *drawn)
     made["cross_dataset_readable"] = cross_dataset_readable(made["cross_dataset"])
     report.left_out += [(name, "no run allows it") for name, table in made.items() if table.empty]
     report.tables = {name: table for name, table in made.items() if not table.empty}
