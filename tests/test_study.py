@@ -110,12 +110,56 @@ def test_old_names_and_words_are_understood(runs):
 # ---------------------------------------------------------------- damaged files are named
 
 
-def test_a_folder_without_a_configuration_is_begun_anew(runs):
+def test_a_folder_without_a_configuration_is_begun_anew_unless_it_is_finished(runs, capsys):
     folder = make_run(runs / CONFIG.run)
     (folder / "config.json").unlink()
     with pytest.raises(DataError, match="config.json is missing; delete the folder"):
-        study.read_config(folder)
-    assert study.begin(CONFIG, "d") == folder and not study.is_complete(folder)
+        study.begin(CONFIG, "d")
+    (folder / "metrics.json").unlink()
+    assert study.begin(CONFIG, "d") == folder and not (folder / "cost.json").exists()
+    assert "has no config.json" in capsys.readouterr().out
+
+
+FILES = "config.json history.csv predictions.parquet cost.json model.keras environment.json"
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory):
+    """A finished run with digests, to be copied."""
+    folder = make_run(tmp_path_factory.mktemp("sealed") / CONFIG.run)
+    (folder / "metrics.json").unlink()
+    with zipfile.ZipFile(folder / "model.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    table = pd.read_parquet(folder / "predictions.parquet")
+    rows = pd.DataFrame({"task": ["age"], "value": [13.98]})
+    study.finish(folder, table, rows, {"parameters": 7}, {"python": "3"})
+    return folder
+
+
+@pytest.mark.parametrize("name", [*FILES.split(), "metrics.json"])
+def test_a_finished_run_is_not_believed_unread(sealed, runs, tmp_path, name):
+    folder = shutil.copytree(sealed, runs / CONFIG.run)
+    assert study.begin(CONFIG, "d") == folder
+    whole = (folder / name).read_bytes()
+    digit = max(whole.rfind(str(number).encode()) for number in range(10))
+    changed = whole[:digit] + str((whole[digit] - 47) % 10).encode() + whole[digit + 1 :]
+    (folder / name).write_bytes(changed)
+    for ask in (lambda: study.begin(CONFIG, "d"), lambda: study.export([folder], tmp_path)):
+        with pytest.raises(ValueError, match=f"{name} is not as the run wrote it.*train again"):
+            ask()
+    if name not in ("metrics.json", "environment.json"):
+        (folder / name).unlink()
+        with pytest.raises(ValueError, match=f"{name} is missing"):
+            study.begin(CONFIG, "d")
+    assert not (study.begin(CONFIG, "d", force=True) / "metrics.json").exists()
+
+
+def test_a_changed_network_is_not_loaded(sealed, runs):
+    folder = shutil.copytree(sealed, runs / CONFIG.run)
+    with zipfile.ZipFile(folder / "model.keras", "a") as archive:
+        archive.writestr("weights", "other")
+    with pytest.raises(DataError, match="model.keras is not as the run wrote it"):
+        study.load_model(folder)
 
 
 @pytest.mark.parametrize("content", [b"[1]", b"3", b"\xff\xfe\x00", b"{"])

@@ -1,5 +1,6 @@
 """Files that are whole or absent: write aside, then rename."""
 
+import hashlib
 import json
 import mmap
 import os
@@ -80,6 +81,12 @@ def hold_lock(folder: Path | str) -> None:
         print(f"waiting for the process that works on {path.name} ...", flush=True)
         lock.acquire()
     _HELD[path] = lock
+
+
+def file_digest(path: Path | str) -> str:
+    """SHA-256 of a file, as hexadecimal text."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path | str, content) -> None:
