@@ -83,9 +83,11 @@ def hold_lock(folder: Path | str) -> None:
     _HELD[path] = lock
 
 
-def file_digest(path: Path | str) -> str:
-    """SHA-256 of a file, as hexadecimal text."""
-    with open(path, "rb") as file:
+def digest_of(content: Path | dict) -> str:
+    """SHA-256 of a file, or of what a JSON file is to hold, whatever the order of its keys."""
+    if isinstance(content, dict):
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    with open(content, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

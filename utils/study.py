@@ -7,7 +7,6 @@ exists. A study folder holds what a report needs of many runs, and no face.
 """
 
 import hashlib
-import json
 import shutil
 import sys
 import zipfile
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.files import DataError, file_digest, hold_lock, read_json, write_aside, write_json
+from utils.files import DataError, digest_of, hold_lock, read_json, write_aside, write_json
 from utils.paths import ROOT, runs_dir, splits_dir
 from utils.plan import RunConfig, differences
 from utils.vocabulary import modern, run_label
@@ -55,10 +54,6 @@ def _read(path: Path, *needed: str) -> dict:
     return content
 
 
-def _text_digest(content: dict) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def check_files(folder: Path, *names: str) -> None:
     """ValueError that names a file (of `names`, if given) that is not as a finished run wrote it.
 
@@ -67,8 +62,9 @@ def check_files(folder: Path, *names: str) -> None:
     machine = _read(Path(folder) / "environment.json")
     files = machine.pop("files", {})
     for name in sorted(set(names or files) & files.keys()):
-        path, own = Path(folder) / name, name == "environment.json"
-        if (_text_digest(machine) if own else path.is_file() and file_digest(path)) != files[name]:
+        path = Path(folder) / name
+        own = machine if name == "environment.json" else path
+        if not path.is_file() or digest_of(own) != files[name]:
             state = "is not as the run wrote it" if path.is_file() else "is missing"
             way = f"restore it, or delete the folder {path.parent.name} and train again"
             raise DataError(f"{path} {state}; {way}")
@@ -171,8 +167,8 @@ def finish(folder: Path, predictions: pd.DataFrame, rows, cost: dict, machine: d
     fixed = {"run": folder.name} | {name: config[name] for name in kept}
     with write_aside(folder / "metrics.json") as aside:
         write_json(aside, {"rows": [fixed | row for row in rows.to_dict("records")]})
-        files = {name: file_digest(folder / name) for name in _DIGESTED}
-        files |= {"metrics.json": file_digest(aside), "environment.json": _text_digest(machine)}
+        files = {name: digest_of(folder / name) for name in _DIGESTED}
+        files |= {"metrics.json": digest_of(aside), "environment.json": digest_of(machine)}
         write_json(folder / "environment.json", machine | {"files": files})
 
 

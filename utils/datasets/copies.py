@@ -60,9 +60,6 @@ def flat(grey: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(0), *parts]) < FLAT
 
 
-# ---------------------------------------------------------------- stage 1: candidates
-
-
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
 
@@ -146,9 +143,6 @@ def _nearest(best: np.ndarray, start: int) -> np.ndarray:
     mirrored, row, _ = np.nonzero(likely)
     pairs = np.sort(np.stack([row + start, near[likely]], axis=1), axis=1)
     return np.column_stack([pairs, mirrored])
-
-
-# ---------------------------------------------------------------- stage 2: the pixels
 
 
 def similarity(grey: np.ndarray, pairs: np.ndarray, mirrored=None, progress=False) -> np.ndarray:
