@@ -49,6 +49,7 @@ def write_run(name: str, backbone="vgg19", seed=1, mae=0.0, width=0, **about) ->
     write_json(folder / "config.json", config | about)
     row = {"task": "age", "metric": "mae", "value": mae}
     rows = [row | {"split": split} for split in ("val", "test")] if mae else []
+    write_json(folder / "environment.json", {})
     write_json(folder / "metrics.json", {"rows": rows})
     return folder
 

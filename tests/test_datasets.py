@@ -210,10 +210,11 @@ def test_cache_is_built_once_and_a_broken_one_again(folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(store, "_build", lambda *_: pytest.fail("decoded again"))
         assert (first == load_stored(faces, 48, progress=False).images).all()
-    path = next(store.cache_dir().glob("images-utkface-48-*")) / "images.npy"
-    path.write_bytes(path.read_bytes()[:500])
-    again = load_stored(faces, 48, progress=False).images
-    assert again.shape == (42, 48, 48, 3) and again.any()
+    cache = next(store.cache_dir().glob("images-utkface-48-*"))
+    for name, size in (("images.npy", 500), ("images.npy", 0), ("content.csv", 900)):
+        (cache / name).write_bytes((cache / name).read_bytes()[:size])
+        again = load_stored(faces, 48, progress=False).images
+        assert again.shape == (42, 48, 48, 3) and again.any()
 
 
 def test_a_picture_overwritten_under_its_name_is_another_picture(folder):

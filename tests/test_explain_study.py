@@ -43,6 +43,7 @@ def opened(tmp_path_factory):
             config |= {"protocol": "finetune", "input_size": SIZE, "tasks": list(OUTPUTS)}
             config |= {"dataset_options": {"n": FACES}}
             (folder / "config.json").write_text(json.dumps(config))
+            (folder / "environment.json").write_text("{}")
             (folder / "metrics.json").write_text(json.dumps({"rows": []}))
         yield views.open_views()
 

@@ -7,6 +7,7 @@ import zipfile
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import script
 
 from utils import study
@@ -14,6 +15,7 @@ from utils.files import DataError, locked, read_json, write_json
 from utils.paths import ROOT
 from utils.plan import RunConfig
 from utils.report.gather import gather
+from utils.vocabulary import TASKS
 
 CONFIG = RunConfig(dataset="utkface", precision="float32", batch_size=32, profile="cpu")
 
@@ -110,12 +112,56 @@ def test_old_names_and_words_are_understood(runs):
 # ---------------------------------------------------------------- damaged files are named
 
 
-def test_a_folder_without_a_configuration_is_begun_anew(runs):
+def test_a_folder_without_a_configuration_is_begun_anew_unless_it_is_finished(runs, capsys):
     folder = make_run(runs / CONFIG.run)
     (folder / "config.json").unlink()
     with pytest.raises(DataError, match="config.json is missing; delete the folder"):
-        study.read_config(folder)
-    assert study.begin(CONFIG, "d") == folder and not study.is_complete(folder)
+        study.begin(CONFIG, "d")
+    (folder / "metrics.json").unlink()
+    assert study.begin(CONFIG, "d") == folder and not (folder / "cost.json").exists()
+    assert "has no config.json" in capsys.readouterr().out
+
+
+FILES = "config.json history.csv predictions.parquet cost.json model.keras environment.json"
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory):
+    """A finished run with digests, to be copied."""
+    folder = make_run(tmp_path_factory.mktemp("sealed") / CONFIG.run)
+    (folder / "metrics.json").unlink()
+    with zipfile.ZipFile(folder / "model.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    table = pd.read_parquet(folder / "predictions.parquet")
+    rows = pd.DataFrame({"task": ["age"], "value": [13.98]})
+    study.finish(folder, table, rows, {"parameters": 7}, {"python": "3"})
+    return folder
+
+
+@pytest.mark.parametrize("name", [*FILES.split(), "metrics.json"])
+def test_a_finished_run_is_not_believed_unread(sealed, runs, tmp_path, name):
+    folder = shutil.copytree(sealed, runs / CONFIG.run)
+    assert study.begin(CONFIG, "d") == folder
+    whole = (folder / name).read_bytes()
+    digit = max(whole.rfind(str(number).encode()) for number in range(10))
+    changed = whole[:digit] + str((whole[digit] - 47) % 10).encode() + whole[digit + 1 :]
+    (folder / name).write_bytes(changed)
+    for ask in (lambda: study.begin(CONFIG, "d"), lambda: study.export([folder], tmp_path)):
+        with pytest.raises(ValueError, match=f"{name} is not as the run wrote it.*train again"):
+            ask()
+    if name not in ("metrics.json", "environment.json"):
+        (folder / name).unlink()
+        with pytest.raises(ValueError, match=f"{name} is missing"):
+            study.begin(CONFIG, "d")
+    assert not (study.begin(CONFIG, "d", force=True) / "metrics.json").exists()
+
+
+def test_a_changed_network_is_not_loaded(sealed, runs):
+    folder = shutil.copytree(sealed, runs / CONFIG.run)
+    with zipfile.ZipFile(folder / "model.keras", "a") as archive:
+        archive.writestr("weights", "other")
+    with pytest.raises(DataError, match="model.keras is not as the run wrote it"):
+        study.load_model(folder)
 
 
 @pytest.mark.parametrize("content", [b"[1]", b"3", b"\xff\xfe\x00", b"{"])
@@ -222,7 +268,11 @@ def test_a_model_card_holds_the_figures_of_the_run(runs, tmp_path, monkeypatch, 
     monkeypatch.setattr(ship_script, "ship", ship)
     assert ship_script.main([run, "--out", str(tmp_path)]) == 0
     text = (tmp_path / "mobilenetv2" / "README.md").read_text()
-    assert "(float16, 1.2 MB)" in text and "17,071 faces" in text and "{" not in text
+    assert "(float16, 1.2 MB)" in text and "17,071 faces" in text and "{%" not in text
+    head, card = text.removeprefix("---\n").split("\n---\n")
+    (index,) = yaml.safe_load(head)["model-index"]
+    assert [one["task"]["name"] for one in index["results"]] == list(TASKS)
+    assert card.startswith("# Model card")
     faces = pd.read_parquet(predictions).query("split == 'test'")
     error = (faces["pred_age"] - faces["age"]).abs().mean()
     assert f"| age | mean absolute error (years) | {error:.2f} [" in text

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ from conftest import run_cells, train
 from utils import study
 from utils.backbones.networks import build_network, cut
 from utils.datasets import archives, prepare
-from utils.files import DataError, read_json
+from utils.files import DataError, read_json, write_json
 from utils.paths import ROOT
 from utils.plan import RunConfig
 from utils.training import features, machine
@@ -136,6 +137,87 @@ def test_a_killed_run_ends_in_the_same_bytes(protocol, work_dir, monkeypatch):
     resumed = train(config)
     assert pd.read_csv(resumed / "history.csv")["epoch"].tolist() == [1, 2, 3]
     assert _bytes_of(resumed) == expected
+
+
+def _record(folder) -> EpochRecord:
+    """Of a tiny network, which learns one batch an epoch."""
+    image = keras.Input((8, 8, 3), name="image")
+    flat = keras.layers.Flatten()(image)
+    start = keras.initializers.RandomNormal(seed=1)
+    gender = keras.layers.Dense(2, "softmax", kernel_initializer=start, name="gender")(flat)
+    network = keras.Model(image, {"gender": gender})
+    network.compile(keras.optimizers.Adam(1e-2), **losses_and_metrics(["gender"]))
+    x = np.random.default_rng(1).random((8, 8, 8, 3), "float32")
+    record = EpochRecord(
+        folder, network, network, Batches(x, {"gender": x[:, 0, 0, 0] > 0.5}, range(8), 8)
+    )
+    record.set_params({"epochs": 3})
+    return record
+
+
+@pytest.fixture(scope="module")
+def half_trained(tmp_path_factory):
+    """A folder after three epochs, the second of which was the best; weights after each."""
+    record, weights = _record(tmp_path_factory.mktemp("half")), []
+    for epoch, loss in enumerate([2.0, 1.0, 3.0]):
+        record.on_epoch_begin(epoch)
+        record.network.train_on_batch(*record.batches[0])
+        record.on_epoch_end(epoch, {"loss": 1.0, "val_loss": loss})
+        weights.append(record.network.get_weights())
+    kept = [
+        "checkpoint-0002.weights.h5",
+        "checkpoint-0003.weights.h5",
+        "history.csv",
+        "resume.json",
+    ]
+    assert sorted(path.name for path in record.folder.iterdir()) == kept
+    return record.folder, weights
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "lost"])
+@pytest.mark.parametrize(
+    ("name", "epochs"),
+    [
+        ("checkpoint-0003.weights.h5", 2),  # the last; the best one is whole
+        ("checkpoint-0002.weights.h5", 0),  # the best, in whose weights the run is to end
+        ("resume.json", 0),
+        ("history.csv", 3),  # written again
+    ],
+)
+def test_a_damaged_file_is_put_aside_and_training_goes_on(
+    half_trained, tmp_path, capsys, name, epochs, damage
+):
+    folder = shutil.copytree(half_trained[0], tmp_path / "run")
+    whole, middle = (folder / name).read_bytes(), (folder / name).stat().st_size // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    content = {"cut": whole[:middle], "empty": b"", "flipped": flipped}.get(damage)
+    (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+    record = _record(folder)
+    assert record.resume() == epochs
+    said = capsys.readouterr().out
+    if name == "history.csv":
+        assert not said and (folder / name).read_bytes() == whole
+    elif damage != "lost":
+        assert said.count("\n") == 1 and f"{name} is damaged: kept as {name}.damaged" in said
+        assert (folder / f"{name}.damaged").read_bytes() == content
+    if epochs:
+        assert_same(record.network.get_weights(), half_trained[1][epochs - 1])
+        assert len(pd.read_csv(folder / "history.csv")) == epochs
+        record.use_best()
+        assert_same(record.network.get_weights(), half_trained[1][1])
+    record.clear()
+    assert {path.name for path in folder.iterdir()} <= {"history.csv"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"[1]", b"{"])
+def test_damaged_features_are_computed_again(tmp_path, damage):
+    for name in ("done.json", "activations.npy"):
+        array, _ = features._open(tmp_path, (4, 2))
+        array[:] = 1
+        write_json(tmp_path / "done.json", {"shape": [4, 2], "done": 4})
+        assert features._open(tmp_path, (4, 2))[1] == 4
+        (tmp_path / name).write_bytes(damage)
+        assert features._open(tmp_path, (4, 2))[1] == 0
 
 
 # ---------------------------------------------------------------- every option does something

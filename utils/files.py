@@ -1,5 +1,6 @@
 """Files that are whole or absent: write aside, then rename."""
 
+import hashlib
 import json
 import mmap
 import os
@@ -80,6 +81,14 @@ def hold_lock(folder: Path | str) -> None:
         print(f"waiting for the process that works on {path.name} ...", flush=True)
         lock.acquire()
     _HELD[path] = lock
+
+
+def digest_of(content: Path | dict) -> str:
+    """SHA-256 of a file, or of what a JSON file is to hold, whatever the order of its keys."""
+    if isinstance(content, dict):
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    with open(content, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path | str, content) -> None:

@@ -62,9 +62,6 @@ def draw(function, *arguments, **options) -> None:
         display(Markdown(f"Left out: {error}."))
 
 
-# ---------------------------------------------------------------- faces
-
-
 def described(face: pd.Series) -> str:
     """Labels of a face in one line, missing ones left out."""
     age = "" if pd.isna(face["age"]) else f"{face['age']:.0f}"
@@ -96,9 +93,6 @@ def conflicting_pairs(table: pd.DataFrame, most: int = 6) -> pd.DataFrame:
     pairs = [table[table["group"] == group] for group in kinds[kinds > 1].index[:most]]
     firsts = [pair.drop_duplicates(columns).head(2) for pair in pairs]
     return pd.concat(firsts) if firsts else table.head(0)
-
-
-# ---------------------------------------------------------------- one run
 
 
 def scores(predictions: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:

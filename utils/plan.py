@@ -186,9 +186,6 @@ def differences(wanted: RunConfig, stored: dict) -> dict[str, tuple]:
     }
 
 
-# ---------------------------------------------------------------- profiles
-
-
 class Training(Checked):
     """Some trainings that differ in backbone, seed or task alone."""
 

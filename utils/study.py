@@ -1,9 +1,9 @@
 """Run folders and study folders: write, read, and look up by what their files say.
 
 A run folder holds ``config.json`` (all parameters), ``history.csv`` (one row an epoch),
-``predictions.parquet`` (one row a face), ``cost.json``, ``environment.json``, ``model.keras`` and,
-written last, ``metrics.json``: a run is complete when that file exists. A study folder holds what a
-report needs of many runs, and no face.
+``predictions.parquet`` (one row a face), ``cost.json``, ``model.keras``, ``environment.json`` (with
+the digests of all files) and, written last, ``metrics.json``: a run is complete when that file
+exists. A study folder holds what a report needs of many runs, and no face.
 """
 
 import hashlib
@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.files import DataError, hold_lock, read_json, write_aside, write_json
+from utils.files import DataError, digest_of, hold_lock, read_json, write_aside, write_json
 from utils.paths import ROOT, runs_dir, splits_dir
 from utils.plan import RunConfig, differences
 from utils.vocabulary import modern, run_label
 
 RESULT_COLUMNS = "run dataset model protocol task metric split value n seed ci_low ci_high".split()
+_DIGESTED = "config.json history.csv predictions.parquet cost.json model.keras".split()
 _LOOKED_UP = ("dataset", "model", "seed")  # before all others are compared
 
 
@@ -51,6 +52,22 @@ def _read(path: Path, *needed: str) -> dict:
         parts = f"keys and values with {', '.join(needed)}" if needed else "keys and values"
         raise DataError(f"{path}: expected {parts}, saw {str(content)[:40]!r}{again}")
     return content
+
+
+def check_files(folder: Path, *names: str) -> None:
+    """ValueError that names a file (of `names`, if given) that is not as a finished run wrote it.
+
+    Runs from before there were digests pass.
+    """
+    machine = _read(Path(folder) / "environment.json")
+    files = machine.pop("files", {})
+    for name in sorted(set(names or files) & files.keys()):
+        path = Path(folder) / name
+        own = machine if name == "environment.json" else path
+        if not path.is_file() or digest_of(own) != files[name]:
+            state = "is not as the run wrote it" if path.is_file() else "is missing"
+            way = f"restore it, or delete the folder {path.parent.name} and train again"
+            raise DataError(f"{path} {state}; {way}")
 
 
 def read_config(folder: Path) -> dict:
@@ -105,10 +122,15 @@ def begin(config: RunConfig, data_digest: str, force: bool = False, **facts) -> 
     """
     folder = folder_of(config)
     hold_lock(folder)
-    if force or not (folder / "config.json").is_file():  # without it, nobody knows what it was
+    if force:
         shutil.rmtree(folder, ignore_errors=True)
+    if is_complete(folder):
+        check_files(folder)
+    elif folder.is_dir() and not (folder / "config.json").is_file():
+        print(f"{folder.name} has no config.json, so nobody knows its settings: begun anew")
+        shutil.rmtree(folder)
     digests = {"data_fingerprint": data_digest, "code_fingerprint": code_digest()}
-    if (folder / "config.json").is_file():
+    if is_complete(folder) or (folder / "config.json").is_file():
         _check_same(config, folder, digests)
         return folder
     content = {"run": folder.name, "label": config.label} | config.model_dump()
@@ -134,17 +156,20 @@ def _check_same(config: RunConfig, folder: Path, digests: dict) -> None:
 
 
 def finish(folder: Path, predictions: pd.DataFrame, rows, cost: dict, machine: dict) -> None:
-    """Write what a training leaves beside its network; ``metrics.json`` last.
+    """Write what a training leaves beside its network, with digests; ``metrics.json`` last.
 
     `rows` are those of `utils.evaluation.metrics.evaluate`.
     """
     config = read_config(folder)
     write_predictions(predictions, folder / "predictions.parquet")
     write_json(folder / "cost.json", cost)
-    write_json(folder / "environment.json", machine)
     kept = ("dataset", "model", "protocol", "seed")
     fixed = {"run": folder.name} | {name: config[name] for name in kept}
-    write_json(folder / "metrics.json", {"rows": [fixed | row for row in rows.to_dict("records")]})
+    with write_aside(folder / "metrics.json") as aside:
+        write_json(aside, {"rows": [fixed | row for row in rows.to_dict("records")]})
+        files = {name: digest_of(folder / name) for name in _DIGESTED}
+        files |= {"metrics.json": digest_of(aside), "environment.json": digest_of(machine)}
+        write_json(folder / "environment.json", machine | {"files": files})
 
 
 def load_model(folder: Path):
@@ -155,10 +180,10 @@ def load_model(folder: Path):
     import keras  # here, so that listing a study needs no Keras
 
     path = Path(folder) / "model.keras"
-    if not path.is_file():
-        raise DataError(f"{path} is missing; train the run again with notebook 02")
-    if not zipfile.is_zipfile(path):  # Keras would call it "not found"
-        raise DataError(f"{path} cannot be read (it is damaged); train the run again")
+    if not zipfile.is_zipfile(path):  # Keras would call a damaged one "not found"
+        state = "cannot be read (it is damaged)" if path.is_file() else "is missing"
+        raise DataError(f"{path} {state}; train the run again")
+    check_files(folder, "model.keras")
     try:
         return keras.models.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -194,6 +219,7 @@ def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
     path = study / "results.csv"
     known = [pd.read_csv(path)] if path.is_file() else []
     for folder in map(Path, folders):
+        check_files(folder)
         rows = pd.DataFrame([modern(row) for row in _read(folder / "metrics.json", "rows")["rows"]])
         known = [old[old["run"] != folder.name] for old in known] + [rows]
         for name in ("config.json", "cost.json", "environment.json", "history.csv"):

@@ -73,13 +73,8 @@ def build_network(
     """Build a backbone with its heads as one flat model.
 
     `weights` of the backbone `name` are "imagenet", "none" (random) or a list of arrays; for the
-    rest see `before_heads` and `head`.
-
-    Returns
-    -------
-    keras.Model
-        Input [n, size, size, 3] with pixels 0..255; output a dict from task to probabilities.
-        The pooled vector is the output of the layer ``features``.
+    rest see `before_heads` and `head`. Input [n, size, size, 3] with pixels 0..255, output a dict
+    from task to probabilities; the pooled vector is the output of the layer ``features``.
     """
     entry, tasks = registry.get(name), check_tasks(tasks)
     if isinstance(weights, str) and weights not in ("imagenet", "none"):
@@ -160,10 +155,7 @@ def copy_backbone(network: keras.Model, arrays: list[np.ndarray]) -> None:
 def cut(network: keras.Model, boundary: str) -> tuple[keras.Model, keras.Model]:
     """Cut a flat network at the output of a layer that every path passes, in two that share it.
 
-    Returns
-    -------
-    lower, upper : keras.Model
-        ``upper(lower(images))`` equals ``network(images)``; training `upper` changes `network`.
+    ``upper(lower(images))`` equals ``network(images)``; training `upper` changes `network`.
     """
     try:
         seam = network.get_layer(boundary).output

@@ -76,8 +76,9 @@ def _read(folder: Path) -> tuple[np.ndarray, pd.DataFrame] | None:
     """Pictures and content of a cache; None if it is not there, or broken."""
     try:
         images = np.load(folder / "images.npy", mmap_mode="r")
-        return images, pd.read_csv(folder / "content.csv", dtype=str, keep_default_na=False)
-    except (OSError, ValueError):  # as of an array that is cut short
+        content = pd.read_csv(folder / "content.csv", dtype=str, keep_default_na=False)
+        return (images, content) if len(images) == max(1, sum(content["reason"] == "")) else None
+    except (OSError, EOFError, KeyError, ValueError):  # as of an array that is cut short
         return None
 
 

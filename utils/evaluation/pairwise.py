@@ -105,9 +105,6 @@ def within_chance(pairs, run, task):
     return [*rows.loc[rows["a"] == run, "b"], *rows.loc[rows["b"] == run, "a"]]
 
 
-# ---------------------------------------------------------------- the declared family
-
-
 def family(study, wanted):
     """Runs by backbone whose configuration has all `wanted` values: {model: [run, ...]}."""
     found, wanted = {}, (wanted | {"split": "group"}).items()

@@ -36,9 +36,6 @@ def means_of(per_face, groups=None, seed=129) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-# ---------------------------------------------------------------- do they mark what counts?
-
-
 def _ranks(maps, seed):
     """Place of each pixel in the order of falling attention, [n, s, s, 1]; ties at random."""
     maps, rng = np.asarray(maps, np.float32), np.random.default_rng(seed)
@@ -128,9 +125,6 @@ def against_control(per_face, control=CONTROL, groups=None, seed=129) -> pd.Data
     return table.assign(beats=table["ci_low"] > 0)
 
 
-# ---------------------------------------------------------------- are they about the network?
-
-
 def similarity(maps, others) -> np.ndarray:
     """Spearman rank correlation of each map with its counterpart, [n] in -1..1.
 
@@ -192,9 +186,6 @@ def cascade(target, images, method, stages=6, groups=None, seed=129, **options) 
         row = bootstrap_mean(similarity(original, maps), groups, seed)
         rows.append({"stage": stage, "layers": done, "deepest": deepest, **row})
     return pd.DataFrame(rows)
-
-
-# ---------------------------------------------------------------- do they find what was drawn?
 
 
 def evidence_masks(images, task, size) -> np.ndarray:

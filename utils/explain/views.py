@@ -12,7 +12,7 @@ from utils.backbones.registry import BACKBONES
 from utils.datasets import prepare
 from utils.explain.target import explain_target
 from utils.paths import ROOT
-from utils.study import find_runs
+from utils.study import check_files, find_runs
 from utils.vocabulary import MAX_AGE, MODEL_LABELS, probability_columns
 
 PREDICTIONS = ROOT / "reports" / "study" / "predictions"
@@ -66,6 +66,8 @@ class View:
         path = self.folder / "predictions.parquet"
         if not path.is_file():  # a shipped network has the published predictions of its run
             path = PREDICTIONS / f"{self.run}.parquet"
+        elif not self.drawn:
+            check_files(self.folder, path.name)
         table = self._judge() if self.drawn else pd.read_parquet(path)
         return table[table["split"] == "test"].set_index("image", drop=False).rename_axis(None)
 

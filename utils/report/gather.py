@@ -20,4 +20,7 @@ def gather(profile: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    gather(sys.argv[1], Path(sys.argv[2]))
+    try:
+        gather(sys.argv[1], Path(sys.argv[2]))
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -1,5 +1,6 @@
 """What a training leaves after every epoch, so that a killed one goes on from there."""
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -11,16 +12,19 @@ import pandas as pd
 from utils import study
 from utils.backbones.networks import float32_copy
 from utils.datasets.progress import progress_bar
-from utils.files import read_json, write_aside
+from utils.files import digest_of, read_json, write_aside, write_json
 from utils.paths import runs_dir
+
+_MARK = "resume.json"
 
 
 class EpochRecord(keras.callbacks.Callback):
-    """Show progress; write history, best weights and a checkpoint with optimiser state each epoch.
+    """Show progress; write history and a checkpoint with optimiser state after each epoch.
 
     A training that is killed at any time goes on after its last whole epoch, and ends in the same
-    weights as one that was not. (Keras' own ModelCheckpoint and BackupAndRestore write in place:
-    a kill while they do leaves half a file. Nor do they keep the state of dropout.)
+    weights as one that was not; checkpoints of the last and the best epoch are kept. (Keras' own
+    ModelCheckpoint and BackupAndRestore write in place: a kill while they do leaves half a file.
+    Nor do they keep the state of dropout.)
 
     `network` is the whole network, `fitted` what `fit` sees of it, `batches` its training data.
     """
@@ -29,27 +33,48 @@ class EpochRecord(keras.callbacks.Callback):
         super().__init__()
         self.bar = None
         self.folder, self.network, self.fitted, self.batches = folder, network, fitted, batches
-        path = folder / "history.csv"
-        table = pd.read_csv(path, float_precision="round_trip") if path.is_file() else None
-        rows = [] if table is None else table.to_dict("records")
-        whole = study.is_complete(folder) or self.checkpoint(len(rows)).is_file()
-        self.rows = rows if whole else []
-        self.best = folder / "best.weights.h5"  # of the epoch with the lowest validation loss
+        self.rows, self.files = [], {}  # the history; digests of the checkpoints
+        if study.is_complete(folder):
+            table = pd.read_csv(folder / "history.csv", float_precision="round_trip")
+            self.rows = table.to_dict("records")
+        elif (folder / _MARK).is_file():
+            self._read()
+
+    def _read(self) -> None:
+        """Take the epochs that are on disk whole; what is damaged is put aside with a line."""
+        try:
+            mark = read_json(self.folder / _MARK)
+            whole = mark.pop("digest") == digest_of(mark)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            whole = False
+        if not whole:
+            print(f"{_put_aside(self.folder / _MARK)}; training begins again")
+            return
+        rows, known = mark["rows"], mark["files"]
+        paths = {self.folder / name: digest for name, digest in known.items()}
+        lost = [p for p, digest in paths.items() if not p.is_file() or digest_of(p) != digest]
+        # Without the best weights the run would end in others.
+        if self.checkpoint(_best(rows)) not in lost:
+            self.rows = rows[: _best(rows)] if lost else rows
+            self.files = {path.name: known[path.name] for path in paths if path not in lost}
+        for path in lost:
+            print(f"{_put_aside(path)}; training goes on after epoch {len(self.rows)}")
 
     def checkpoint(self, epochs: int) -> Path:
         """Weights and optimiser state after that many epochs."""
         return self.folder / f"checkpoint-{epochs:04d}.weights.h5"
 
-    def _save(self, path: Path) -> None:
-        with write_aside(path) as aside:
-            self.fitted.save_weights(aside)
-
     def resume(self) -> int:
         """Load the last checkpoint into what is fitted; return the number of finished epochs."""
         if self.rows and not study.is_complete(self.folder):
+            self._write_history()
             self.fitted.optimizer.build(self.fitted.trainable_variables)
             self.fitted.load_weights(self.checkpoint(len(self.rows)))
         return len(self.rows)
+
+    def _write_history(self) -> None:
+        with write_aside(self.folder / "history.csv") as aside:
+            pd.DataFrame(self.rows).to_csv(aside, index=False)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Set what chance decides in this epoch: the order of faces, dropout, augmentation."""
@@ -69,7 +94,7 @@ class EpochRecord(keras.callbacks.Callback):
         self.bar.update(1)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Write everything, the history last: it says how many epochs the checkpoint has seen."""
+        """Write everything; last the mark that says which epochs and files are whole."""
         row = {"epoch": epoch + 1, **_named(logs, list(self.network.output))}
         row["learning_rate"] = float(self.fitted.optimizer.learning_rate)
         if not np.isfinite(row["val_loss"]):
@@ -78,13 +103,16 @@ class EpochRecord(keras.callbacks.Callback):
                 f"lower learning_rate (now {row['learning_rate']:g}) or set precision to float32"
             )
         row["seconds"] = round(time.perf_counter() - self.started, 2)
-        if row["val_loss"] < min((old["val_loss"] for old in self.rows), default=float("inf")):
-            self._save(self.best)
-        self._save(self.checkpoint(epoch + 1))
         self.rows.append(row)
-        with write_aside(self.folder / "history.csv") as aside:
-            pd.DataFrame(self.rows).to_csv(aside, index=False)
-        self.checkpoint(epoch).unlink(missing_ok=True)  # only now is the older one not needed
+        last, best = self.checkpoint(epoch + 1), self.checkpoint(_best(self.rows))
+        with write_aside(last) as aside:
+            self.fitted.save_weights(aside)
+        self.files = {best.name: self.files.get(best.name), last.name: digest_of(last)}
+        self._write_history()
+        mark = {"rows": self.rows, "files": self.files}
+        write_json(self.folder / _MARK, mark | {"digest": digest_of(mark)})
+        for path in set(self.folder.glob("checkpoint-*.weights.h5")) - {last, best}:
+            path.unlink()  # only now are older ones not needed
         self.bar.set_postfix_str(f"val_loss {row['val_loss']:.3f}", refresh=False)
 
     def on_train_end(self, logs=None):
@@ -94,8 +122,8 @@ class EpochRecord(keras.callbacks.Callback):
 
     def use_best(self) -> None:
         """Put the best weights into the network; a finished run's are in it already."""
-        if self.best.is_file() and not study.is_complete(self.folder):
-            self.fitted.load_weights(self.best)
+        if self.rows and not study.is_complete(self.folder):
+            self.fitted.load_weights(self.checkpoint(_best(self.rows)))
 
     def save(self) -> None:
         """Write the whole network in float32: the run's ``model.keras``."""
@@ -110,8 +138,20 @@ class EpochRecord(keras.callbacks.Callback):
 
     def clear(self) -> None:
         """Remove what served only to go on: the best weights are in ``model.keras``."""
-        for path in self.folder.glob("*.weights.h5"):
+        for path in (*self.folder.glob("*.weights.h5*"), *self.folder.glob(f"{_MARK}*")):
             path.unlink()
+
+
+def _best(rows: list[dict]) -> int:
+    """Number of the epoch with the lowest validation loss."""
+    return min(rows, key=lambda row: row["val_loss"])["epoch"]
+
+
+def _put_aside(path: Path) -> str:
+    if path.is_file():
+        os.replace(path, path.with_name(f"{path.name}.damaged"))
+        return f"{path} is damaged: kept as {path.name}.damaged"
+    return f"{path} is missing"
 
 
 def _named(logs: dict, outputs) -> dict:
@@ -120,7 +160,8 @@ def _named(logs: dict, outputs) -> dict:
     for key, value in logs.items():
         prefix, name = ("val_", key[4:]) if key.startswith("val_") else ("", key)
         bare = len(outputs) == 1 and name in ("mae", "accuracy")
-        named[prefix + (f"{task}_{name}" if bare else name.replace("age_value_", "age_"))] = value
+        name = f"{task}_{name}" if bare else name.replace("age_value_", "age_")
+        named[prefix + name] = float(value)
     return named
 
 
@@ -135,6 +176,7 @@ def continue_from(network: keras.Model, run: str, folder: Path) -> None:
             f"start_from={run!r}: no finished run of that name in {older.parent}; "
             "train it first (published runs come without their network)"
         )
+    study.check_files(older)
     given = study.load_model(older).get_weights()
     try:
         network.set_weights(given)

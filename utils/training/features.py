@@ -1,5 +1,6 @@
 """What the frozen part of a network says of every face: computed once, kept on disk."""
 
+import contextlib
 import hashlib
 import math
 
@@ -26,12 +27,8 @@ def cached_features(
 
     `lower` is the first part of `utils.backbones.networks.cut`; `images` and `pictures`, a digest
     of their content, are as in `utils.datasets.Prepared`. An interrupted extraction goes on where
-    it stopped.
-
-    Returns
-    -------
-    float16 array [n, 2, ...], or [n, ...] without `flip`
-        Memory-mapped; index 0 of axis 1 is the picture, 1 its mirror image.
+    it stopped. A float16 array [n, 2, ...], or [n, ...] without `flip`, memory-mapped; index 0 of
+    axis 1 is the picture, 1 its mirror image.
     """
     # Layer names that Keras counts up are left out: they depend on what the process did before.
     # The weights are float32 under every policy, so they do not tell the precision.
@@ -50,10 +47,12 @@ def cached_features(
 def _open(folder, shape) -> tuple[np.ndarray, int]:
     """The array on disk and how many faces of it are done."""
     mark, path = folder / "done.json", folder / "activations.npy"
-    if mark.is_file() and path.is_file():
-        content = read_json(mark)
-        if content["shape"] == list(shape):
-            return np.load(path, mmap_mode="r+"), content["done"]
+    with contextlib.suppress(
+        OSError, EOFError, ValueError, KeyError, TypeError
+    ):  # damaged, missing
+        content, array = read_json(mark), np.load(path, mmap_mode="r+")
+        if content["shape"] == list(shape) == list(array.shape):
+            return array, content["done"]
     folder.mkdir(parents=True, exist_ok=True)
     mark.unlink(missing_ok=True)
     check_room(folder, 2 * math.prod(shape), "the cache of features")
