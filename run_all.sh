@@ -8,6 +8,7 @@ usage() {
 usage: ./run_all.sh [smoke|cpu|gpu|paper|ablations] [options]
        ./run_all.sh test [pytest arguments]    run all tests
        ./run_all.sh demo [--port N]            the page that reads a face
+       ./run_all.sh web                        build that page for the browser alone
        ./run_all.sh bench                      time the slow parts
        ./run_all.sh lint                       check style and format
 
@@ -95,7 +96,7 @@ case "${1:-}" in
     usage
     exit 0
     ;;
-  test | demo | bench | lint | smoke | cpu | gpu | paper | ablations | "" | -*) ;;
+  test | demo | web | bench | lint | smoke | cpu | gpu | paper | ablations | "" | -*) ;;
   *)
     usage >&2
     fail "unknown command or profile '$1'"
@@ -113,6 +114,11 @@ case "${1:-}" in
   demo)
     shift
     run_module utils.demo "the demo" "$@"
+    ;;
+  web)
+    shift
+    export TF_CPP_MIN_LOG_LEVEL=3
+    run_module utils.demo.web "the page" "$@"
     ;;
   bench)
     shift
