@@ -30,6 +30,7 @@ from utils.explain import maps
 from utils.explain.cams import batched_gradcam
 from utils.explain.target import explain_target
 from utils.files import DataError
+from utils.paths import ROOT
 from utils.predict import Scorer
 
 needs_chromium = demo.pytestmark
@@ -168,20 +169,34 @@ def ages(scorer, crops) -> np.ndarray:
     return said @ np.arange(said.shape[1]) / said.sum(axis=1)
 
 
+def mean_faces() -> list[Image.Image]:
+    """Mean faces of UTKFace, of all and of groups, in a grey picture."""
+    stored = np.load(ROOT / "reports/study/explanations/mean_faces-utkface.npz")
+    pictures = []
+    for number, name in enumerate(stored.files):
+        face = stored[name] if stored[name].dtype == np.uint8 else stored[name] * 255
+        side = 240 + 20 * number
+        picture = Image.new("RGB", (640, 600), (96, 120, 104))
+        face = Image.fromarray(face.astype("uint8")).resize((side, side), Image.Resampling.BICUBIC)
+        picture.paste(face, (60 + number, 40))
+        pictures.append(picture)
+    return pictures
+
+
 @needs_chromium
 def test_the_page_finds_and_reads_the_same_faces_as_python(browser, scorer):
     seen, off = 0, []
-    for picture in map(soft, range(12)):
+    drawn = list(map(soft, range(8)))
+    for picture in (*drawn, *mean_faces()):
         found, said = faces.detect(picture), read(browser, picture)
         assert len(found) == len(said)
-        if not found:
-            continue
-        wanted = ages(scorer, [scorer.crop(picture, face) for face in found])
-        for face, other, age in zip(found, said, wanted, strict=True):
+        for face, other in zip(found, said, strict=True):
             np.testing.assert_allclose(other["box"], face.box, atol=0.02 * face.box[2])
-            off.append(abs(other["age"]["mean"] - age))
+            (age,) = ages(scorer, [scorer.crop(picture, face)])
+            # Drawn faces are strange to the network: a pixel may move their age by years.
+            off += [] if picture in drawn else [abs(other["age"]["mean"] - age)]
             seen += 1
-    assert seen >= 4 and max(off) < 0.5, (seen, off)
+    assert seen >= 12 and len(off) >= 9 and max(off) < 0.5, (seen, off)
 
 
 @needs_chromium

@@ -101,7 +101,7 @@ function cubic(image, x, y, target, place) {
         sum += down[j] * across[i] * data[(row + column) * 3 + colour];
       }
     }
-    target[place + colour] = sum;
+    target[place + colour] = Math.floor(sum + 1e-9);  // cut, as Pillow does here
   }
 }
 
