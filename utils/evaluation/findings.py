@@ -2,13 +2,13 @@
 
 from utils.evaluation.pairwise import within_chance
 from utils.evaluation.tables import best, networks, signed
-from utils.vocabulary import DATASET_LABELS, HEADLINE, TASK_LABELS, TASKS, written
+from utils.vocabulary import DATASET_LABELS, HEADLINE, MODEL_LABELS, TASK_LABELS, TASKS, written
 
 
 def findings(tables, dataset):
     """Five sentences on one data set; one that the runs do not allow says what is missing.
 
-    `tables` are those of the report: ``comparison``, ``pairs`` and ``gaps``.
+    `tables` are those of the report: ``comparison``, ``pairs``, ``gaps`` and, if any, ``primary``.
     """
     table, pairs = tables["comparison"], tables["pairs"]
     runs, where = networks(table), DATASET_LABELS.get(dataset, dataset)
@@ -16,7 +16,7 @@ def findings(tables, dataset):
     return [
         _best(table, ("age",), where, pairs) + once,
         _best(table, TASKS[1:], where, pairs),
-        _protocols(runs),
+        _family(tables.get("primary")) or _protocols(runs),
         _cost(runs, pairs),
         _for_whom(table, tables["gaps"]),
     ]
@@ -40,6 +40,19 @@ def _best(table, tasks, where, pairs):
         parts.append(f"{text} (baseline {guess}{chance})")
     chosen = " and ".join(sorted({row["chosen_on"] for row in rows}))
     return f"Best on {where}, chosen on {chosen} faces: {'; '.join(parts)}."
+
+
+def _family(primary):
+    """Verdicts on the declared family, pair by pair; empty without one."""
+    if primary is None or primary.empty:
+        return ""
+    parts = []
+    for (a, b), rows in primary.groupby(["a", "b"], sort=False):
+        tasks = rows.groupby("verdict")["task"].agg(lambda names: [TASK_LABELS[t] for t in names])
+        alike = len(tasks) == 1
+        told = [f"{v} in {'every task' if alike else ', '.join(n)}" for v, n in tasks.items()]
+        parts.append(f"{MODEL_LABELS.get(a, a)} and {MODEL_LABELS.get(b, b)} {'; '.join(told)}")
+    return f"Trained alike (the declared family): {'. '.join(parts)}."
 
 
 def _protocols(runs):
