@@ -67,9 +67,7 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
     made["seeds"] = tables.seeds_table(scored)
     for dataset in dict.fromkeys(scored["dataset"]):
         say(f"{dataset}: comparison and pairs")
-        table = tables.comparison(study, scored, dataset)
-        members = ablations.ensemble_members(table, listed.ensemble)
-        table = ablations.with_ensemble(table, study, members, dataset, *drawn)
+        table, members = _systems(study, scored, dataset, listed.ensemble, drawn)
         of_set = _compared(study, table, listed.primary | {"dataset": dataset}, drawn)
         say(f"{dataset}: for whom, calibration, labels, near-duplicates")
         of_set |= _examined(study, of_set["comparison"], dataset, members, drawn)
@@ -86,6 +84,13 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
     report.left_out += [(name, "no run allows it") for name, table in made.items() if table.empty]
     report.tables = {name: table for name, table in made.items() if not table.empty}
     return report
+
+
+def _systems(study, scored, dataset, backbones, drawn):
+    """The comparison of a data set with its ensemble, and the members of that."""
+    table = tables.comparison(study, scored, dataset)
+    members = ablations.ensemble_members(table, backbones)
+    return ablations.with_ensemble(table, study, members, dataset, *drawn), members
 
 
 def _pages(of_set):
