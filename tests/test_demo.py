@@ -400,12 +400,18 @@ def test_the_container():
     assert f"./data/runs:{settings['FACES_WORK_DIR']}/runs:ro" in readme
 
 
-def test_the_page_needs_nothing_but_the_demo_extra():
+def test_the_pages_need_nothing_but_their_extras():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["demo"]
-    wanted = {re.split(r"[<>=\[; ]", line)[0].lower() for line in wanted}
-    wanted |= {"utils", "PIL", "yaml"}  # ours, Pillow and PyYAML, which are dependencies
-    code = [*Path(start.__file__).parent.glob("*.py"), ROOT / "utils" / "faces.py"]
+    extras = project["optional-dependencies"]
+    names = {
+        extra: {re.split(r"[<>=\[; ]", line)[0].lower() for line in lines}
+        for extra, lines in (extras | {"": project["dependencies"]}).items()
+    }
+    wanted = names[""] | names["demo"] | {"utils", "PIL", "yaml"}  # ours, Pillow and PyYAML
     imports = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
-    found = {name for path in code for name in imports.findall(path.read_text())}
-    assert found - set(sys.stdlib_module_names) <= wanted and {"flask", "waitress"} <= found
+    parts = {path.name: path for path in Path(start.__file__).parent.glob("*.py")}
+    alone = [parts.pop(name) for name in ("web.py", "export.py")]  # the page without a server
+    for extra, code in {"demo": [*parts.values(), ROOT / "utils/faces.py"], "web": alone}.items():
+        found = {name for path in code for name in imports.findall(path.read_text())}
+        assert found - set(sys.stdlib_module_names) <= wanted | names[extra]
+        assert extra == "web" or {"flask", "waitress"} <= found
