@@ -275,6 +275,9 @@ def test_coverage_by_hand(faces):
     assert row["width"] == pytest.approx(16, rel=1e-4)
     assert row["ci_low"] < row["coverage"] < row["ci_high"]
     assert table["n"].iloc[1:].sum() == row["n"]
+    test.loc[0, "age"] = np.nan  # an unknown age is neither inside nor outside
+    fewer = conformal.coverage(test, bootstrap.Resamples(test["group"], n=200))
+    assert fewer["n"].iloc[0] == row["n"] - 1
 
 
 def test_conformal_intervals_and_sets_hold_what_they_promise():

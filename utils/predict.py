@@ -26,7 +26,7 @@ from PIL import Image
 from utils import datasets, faces, models
 from utils.datasets.archives import list_images
 from utils.datasets.near_duplicates import assign_groups
-from utils.datasets.pictures import ENDINGS, in_mode, open_rgb
+from utils.datasets.pictures import ENDINGS, in_mode, open_rgb, resized
 from utils.datasets.progress import progress_bar
 from utils.datasets.table import cached_table
 from utils.files import DataError, write_aside
@@ -59,7 +59,7 @@ class Scorer:
         else:
             frame = faces.frame_of(self.about["dataset"])
             chip = faces.crop_like_training(picture, face.box, face.landmarks, side, frame)
-        return in_mode(chip, mode).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return resized(in_mode(chip, mode), self.size)
 
     def outputs(self, crops: Iterable[Image.Image]) -> dict[str, np.ndarray]:
         """Outputs by task, without surplus ones, averaged over crop and mirror image."""

@@ -5,8 +5,7 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
+from utils.datasets.pictures import resized
 from utils.datasets.progress import in_threads
 from utils.datasets.table import FaceSet
 from utils.files import DataError, write_aside
@@ -15,10 +14,9 @@ QUALITY = 85  # of WebP: 128 pixels then take 2 kB, and differ by 2 of 255 on av
 
 
 def _small(faces: FaceSet, size: int, image: str) -> bytes:
-    """A picture of `size` x `size` pixels as WebP, resized as the image store does it."""
+    """A picture of `size` x `size` pixels as WebP."""
     content = io.BytesIO()
-    picture = faces.read(image).resize((size, size), Image.Resampling.BILINEAR)
-    picture.save(content, "WEBP", quality=QUALITY)
+    resized(faces.read(image), size).save(content, "WEBP", quality=QUALITY)
     return content.getvalue()
 
 
@@ -30,11 +28,8 @@ def pack(faces: FaceSet, size: int, to: Path | str, progress: bool = True) -> Pa
     if faces.name != "utkface":
         raise DataError(f"pack: saw {faces.name}; expected utkface, whose names carry its labels")
     names, to = faces.table["image"].tolist(), Path(to).with_suffix(".zip")
-    title = f"pack {size} px"
+    pictures = in_threads(partial(_small, faces, size), names, f"pack {size} px", progress)
     with write_aside(to) as aside, zipfile.ZipFile(aside, "w") as archive:
-        for start in range(0, len(names), 2048):  # pictures of a block are held in memory
-            block = names[start : start + 2048]
-            pictures = in_threads(partial(_small, faces, size), block, title, progress)
-            for name, content in zip(block, pictures, strict=True):
-                archive.writestr(f"UTKFace/{name}", content)
+        for name, content in zip(names, pictures, strict=True):
+            archive.writestr(f"UTKFace/{name}", content)
     return to

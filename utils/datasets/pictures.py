@@ -99,4 +99,10 @@ def in_mode(picture: Image.Image, image_mode: str) -> Image.Image:
         raise ValueError(f"image mode {image_mode!r} is unknown; expected one of {IMAGE_MODES}")
     if image_mode.startswith("grey"):
         picture = picture.convert("L").convert("RGB")
-    return picture.resize((48, 48), Image.Resampling.BILINEAR) if "48" in image_mode else picture
+    return resized(picture, 48) if "48" in image_mode else picture
+
+
+def resized(picture: Image.Image, side: int) -> Image.Image:
+    """A picture of `side` x `side` pixels, as every network of the study gets it."""
+    # Pillow widens the bilinear filter when it shrinks, so nothing aliases.
+    return picture.resize((side, side), Image.Resampling.BILINEAR)

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from utils.datasets.archives import check_room
-from utils.datasets.pictures import in_mode
+from utils.datasets.pictures import in_mode, resized
 from utils.datasets.progress import in_threads
 from utils.datasets.table import FaceSet
 from utils.files import DataError, locked, write_aside
@@ -37,10 +36,7 @@ def _decode(faces: FaceSet, image: str, image_mode: str, out: np.ndarray) -> tup
         file, picture = faces.source_bytes(image), in_mode(faces.read(image), image_mode)
     except DataError as error:
         return "", "", str(error)
-    if picture.size != out.shape[:2]:
-        # Pillow widens the bilinear filter when it shrinks, so nothing aliases.
-        picture = picture.resize(out.shape[:2], Image.Resampling.BILINEAR)
-    out[:] = np.asarray(picture)
+    out[:] = np.asarray(resized(picture, len(out)))
     pixels, file = (hashlib.sha256(part).hexdigest()[:32] for part in (out.tobytes(), file))
     return pixels, file, ""
 

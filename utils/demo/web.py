@@ -21,7 +21,7 @@ from utils.datasets.fetch import download
 from utils.demo.analysis import MAX_FACES, TASKS
 from utils.demo.export import export_detector, export_network
 from utils.demo.pictures import MAX_PIXELS, WORKING_SIDE
-from utils.files import DataError, write_aside, write_json
+from utils.files import DataError, digest_of, write_aside, write_json
 from utils.paths import ROOT, cache_dir
 from utils.vocabulary import CLASSES
 
@@ -37,7 +37,7 @@ def _runtime() -> tuple[bytes, bytes]:
     archive = cache_dir() / RUNTIME.rpartition("/")[2]
     if not archive.is_file():
         download(RUNTIME, archive)
-    if (seen := hashlib.sha256(archive.read_bytes()).hexdigest()) != RUNTIME_SHA256:
+    if (seen := digest_of(archive)) != RUNTIME_SHA256:
         raise DataError(f"{archive} has SHA-256 {seen}, expected {RUNTIME_SHA256}; delete it")
     names = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
     with tarfile.open(archive) as tar:

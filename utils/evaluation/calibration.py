@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from utils.evaluation.bootstrap import gap, scored
 from utils.evaluation.columns import known, part, probabilities, tasks_of, truth
-from utils.evaluation.metrics import from_confusion
+from utils.evaluation.metrics import from_confusion, metrics_from, statistics
 from utils.vocabulary import CLASSES, probability_columns
 
 BINS = 15  # of equal width
@@ -95,8 +95,9 @@ def logit_adjusted(predictions, resamples):
         names = probability_columns(task)
         changed = faces.assign(**(faces[names] / shares**strength))
         new, old = (scored(one, resamples, task, "balanced_accuracy") for one in (changed, faces))
-        told = {"accuracy": changed, "accuracy_before": faces}
-        told = {name: scored(one, resamples, task, "accuracy")[0] for name, one in told.items()}
+        sums = (statistics(one, task).sum(axis=0) for one in (changed, faces))
+        after, before = (float(metrics_from(task, one)["accuracy"]) for one in sums)
+        told = {"accuracy": after, "accuracy_before": before}
         row = {"task": task, "metric": "balanced_accuracy", "strength": strength, "value": new[0]}
         row |= {"before": old[0]} | gap(new, old) | told | {"n": int(known(faces, task).sum())}
         rows += [row] if strength else []

@@ -10,6 +10,8 @@ import pandas as pd
 from utils import vocabulary as words
 from utils.files import DataError
 
+AGE_INTERVAL = ("age_q10", "age_q90")  # holds 80 % of the true ages, says the network
+
 
 def require(predictions, columns, what="predictions"):
     """Raise a DataError that names the missing columns, if any are missing."""

@@ -11,25 +11,34 @@ import pandas as pd
 from crepes import ConformalClassifier, ConformalRegressor
 
 from utils.evaluation.calibration import known_probabilities
-from utils.evaluation.columns import known, part, probabilities, require, tasks_of, truth
+from utils.evaluation.columns import (
+    AGE_INTERVAL,
+    known,
+    part,
+    probabilities,
+    require,
+    tasks_of,
+    truth,
+)
 from utils.vocabulary import AGE_BINS, CLASSES, age_bin
 
 LEVEL, SET_LEVEL = 0.8, 0.9
 RANGES = 5  # of the predicted age, with equally many validation faces
-QUANTILES = ["age", "pred_age", "age_q10", "age_q90"]
+NEEDED = ["age", "pred_age", *AGE_INTERVAL]
 
 
 def _age_columns(predictions, split):
     """True and predicted age, and half the width of the network's own interval, as columns."""
     faces = part(predictions, split)
-    require(faces, QUANTILES)
-    age, said, low, high = faces[QUANTILES].to_numpy(float).T
+    require(faces, NEEDED)
+    age, said, low, high = faces[NEEDED].to_numpy(float).T
     return age, said, np.maximum(high - low, 1.0) / 2  # no interval is narrower than a year
 
 
 def age_intervals(predictions, level=LEVEL):
     """Ends of the interval of each test face in years [n, 2], sized on the validation faces."""
-    age, said, spread = _age_columns(predictions, "val")
+    labelled = predictions[predictions["age"].notna()]
+    age, said, spread = _age_columns(labelled, "val")
     _, new, new_spread = _age_columns(predictions, "test")
     edges = np.quantile(said, np.linspace(0, 1, RANGES + 1)[1:-1])
     model = ConformalRegressor()
@@ -46,12 +55,12 @@ def coverage(predictions, resamples):
     own alone.
     """
     faces = part(predictions, "test")
-    age = faces["age"].to_numpy(float)
-    ends = {"from the network": faces[["age_q10", "age_q90"]].to_numpy(float)}
+    use, age = known(faces, "age"), faces["age"].fillna(0).to_numpy(float)
+    ends = {"from the network": faces[[*AGE_INTERVAL]].to_numpy(float)}
     if (predictions["split"] == "val").any():
         ends["conformal"] = age_intervals(predictions)
-    masks = {"all": np.ones(len(age), bool)}
-    masks |= {name: age_bin(age) == number for number, name in enumerate(AGE_BINS)}
+    masks = {"all": use}
+    masks |= {name: use & (age_bin(age) == number) for number, name in enumerate(AGE_BINS)}
     rows = []
     for way, (low, high) in ((way, both.T) for way, both in ends.items()):
         for group, mask in ((name, mask) for name, mask in masks.items() if mask.any()):

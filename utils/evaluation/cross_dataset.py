@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from utils.evaluation.bootstrap import draw, intervals
-from utils.evaluation.columns import part
+from utils.evaluation.columns import AGE_INTERVAL, part
 from utils.evaluation.metrics import baseline, evaluate
 from utils.vocabulary import DATASET_LABELS, HEADLINE, written
 
@@ -16,7 +16,6 @@ STARTS = (0, 3, 10, 20, 30, 40, 50, 60, 70)
 AGE_GROUPS = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70")
 HEADLINES = HEADLINE | {"age_group": "accuracy"}
 KEYS = ["task", "metric"]
-INTERVAL = ("age_q10", "age_q90")  # holds 80 % of the true ages, says the network
 COLUMNS = (
     "run label dataset cropped task metric value ci_low ci_high n baseline in_domain found".split()
 )
@@ -39,9 +38,9 @@ def _scored(faces, drawn):
     guess = baseline(faces.assign(split="train"), ("train",)).set_index(KEYS)["value"]
     table = intervals(faces, drawn).join(guess.rename("baseline"), on=KEYS)
     if "age_group" not in faces:
-        if not set(INTERVAL) <= set(faces):
+        if not set(AGE_INTERVAL) <= set(faces):
             return table
-        held = faces["age"].between(*(faces[name] for name in INTERVAL)).to_numpy()
+        held = faces["age"].between(*(faces[name] for name in AGE_INTERVAL)).to_numpy()
         held = drawn.mean(held, faces["age"].notna().to_numpy())
         row = {"task": "age", "metric": "coverage"} | held
         return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
@@ -89,7 +88,7 @@ def cross_dataset_readable(table):
     The age interval is that on faces cropped as in training.
     """
     rows, headline = [], table["metric"] == table["task"].map(HEADLINE)
-    held = (table["metric"] == "coverage") & (table["cropped"] == True)  # noqa: E712
+    held = (table["metric"] == "coverage") & table["cropped"].astype(bool)
     shown = table[(headline & table["task"].isin(["age", "gender"])) | held]
     for (dataset, _), here in shown.groupby(["dataset", "run"], sort=False):
         told = {"faces of": DATASET_LABELS.get(dataset, dataset), "network": here["label"].iloc[0]}

@@ -79,9 +79,8 @@ def label_noise(table, resamples=2000, seed=129):
     """Best value that any model can be expected to reach against these labels.
 
     The groups of `table` must be duplicates of one picture, not other pictures of one person.
-    Identical files (`same_file`) and merely near ones are told apart in `kind`: identical files
-    were mostly labelled twice by mistake, and disagree more. Columns task, metric, kind, bound
-    (lower for mae, upper for cs5, accuracy), ci_low, ci_high, groups.
+    Identical files (`same_file`) and merely near ones are told apart in `kind`. Columns task,
+    metric, kind, bound (lower for mae, upper for cs5, accuracy), ci_low, ci_high, groups.
     """
     rows = []
     for (task, twins), kind in product(_twins(table, TASKS), KINDS):

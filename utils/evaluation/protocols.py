@@ -5,7 +5,7 @@ Nothing is trained for them. Each row says in `protocol` which faces count and w
 
 import pandas as pd
 
-from utils.evaluation.bootstrap import scored
+from utils.evaluation.bootstrap import interval, scored
 from utils.evaluation.columns import part, tasks_of
 from utils.vocabulary import HEADLINE
 
@@ -23,7 +23,7 @@ def others_protocols(predictions, resamples):
     age, within = faces["age"], faces["age"].between(*AGES).to_numpy()
     for task in (task for task in tasks_of(faces) if task != "age_bin"):
         value, spread = scored(faces, resamples, task, HEADLINE[task], within)
-        low, high = pd.Series(spread).quantile([0.025, 0.975])
+        low, high = interval(spread)
         row = {"protocol": f"test faces aged {AGES[0]} to {AGES[1]}, not trained for them"}
         row |= {"task": task, "metric": HEADLINE[task], "value": value, "ci_low": low}
         rows.append(row | {"ci_high": high, "n": int(within.sum())})

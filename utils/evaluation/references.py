@@ -13,7 +13,7 @@ import yaml
 from utils.evaluation.bootstrap import intervals
 from utils.evaluation.columns import part
 from utils.evaluation.random_split import leaked
-from utils.evaluation.tables import BEST, best
+from utils.evaluation.tables import BEST, best_row, networks
 from utils.vocabulary import HEADLINE, LOWER_IS_BETTER, OWN_NETWORKS
 
 _KNOWN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
@@ -37,10 +37,9 @@ def goals(comparison, dataset):
     Columns `BEST`, goal and met.
     """
     rows, mean = [], comparison[comparison["protocol"] == "ensemble"]
-    found = {"goals": comparison, "ensemble_goals": mean.assign(protocol="finetune")}
-    for kind, table in found.items():
+    for kind, table in {"goals": networks(comparison), "ensemble_goals": mean}.items():
         for task, goal in _KNOWN[kind].get(dataset, {}).items():
-            row = best(table, task)
+            row = best_row(table, task)
             if row is not None:
                 sign = -1 if HEADLINE[task] in LOWER_IS_BETTER else 1
                 rows.append({**row, "goal": goal, "met": bool(sign * row["value"] >= sign * goal)})

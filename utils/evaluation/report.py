@@ -21,7 +21,7 @@ from utils.evaluation import (
     tables,
 )
 from utils.evaluation.bootstrap import draw
-from utils.evaluation.columns import part, tasks_of
+from utils.evaluation.columns import AGE_INTERVAL, part, tasks_of
 from utils.evaluation.cross_dataset import cross_dataset, cross_dataset_readable
 from utils.evaluation.findings import findings
 from utils.evaluation.protocols import others_protocols
@@ -131,19 +131,20 @@ def _examined(study, comparison, dataset, members, drawn):
     """Subgroups, calibration and coverage of every system, and the labels."""
     found = []
     for run in comparison["run"].dropna():
-        faces = part(study.predictions[run], "test")
+        predictions = study.predictions[run]
+        faces = part(predictions, "test")
         resampled = draw(faces, study.splits.get(dataset), *drawn)
         by_group = subgroups(faces, resampled)
         found += [("subgroups", run, by_group), ("gaps", run, gaps(by_group))]
         found.append(("fairness", run, fairness(faces)))
-        found.append(("calibration", run, calibration.calibration(study.predictions[run])))
-        found.append(("others", run, others_protocols(study.predictions[run], resampled)))
-        if "age" in tasks_of(faces) and {"age_q10", "age_q90"} <= set(faces):
-            found.append(("coverage", run, conformal.coverage(study.predictions[run], resampled)))
-        if (study.predictions[run]["split"] == "val").any():
-            found.append(("sets", run, conformal.sets(study.predictions[run], resampled)))
+        found.append(("calibration", run, calibration.calibration(predictions)))
+        found.append(("others", run, others_protocols(predictions, resampled)))
+        if "age" in tasks_of(faces) and set(AGE_INTERVAL) <= set(faces):
+            found.append(("coverage", run, conformal.coverage(predictions, resampled)))
+        if (predictions["split"] == "val").any():
+            found.append(("sets", run, conformal.sets(predictions, resampled)))
             if run in members:
-                adjusted = calibration.logit_adjusted(study.predictions[run], resampled)
+                adjusted = calibration.logit_adjusted(predictions, resampled)
                 found.append(("logit_adjustment", run, adjusted))
     made, labels = _joined(study, found), tables.labels_of(study, dataset)
     made["calibration_readable"] = tables.calibration_readable(made["calibration"], comparison)

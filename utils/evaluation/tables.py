@@ -133,8 +133,13 @@ def main_rows(table, runs):
 
 
 def best(table, task):
-    """`BEST` of the best network of a task in `comparison`, on validation faces if any; or None."""
-    rows = networks(table).dropna(subset=[task])
+    """`BEST` of the best network of a task in `comparison`; or None."""
+    return best_row(networks(table), task)
+
+
+def best_row(rows, task):
+    """`BEST` of the best of some rows of `comparison`, on validation faces if any; or None."""
+    rows = rows.dropna(subset=[task])
     if rows.empty:
         return None
     column = f"{task}_val" if rows[f"{task}_val"].notna().any() else task

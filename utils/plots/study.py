@@ -140,16 +140,17 @@ def sizes(held, study, dataset):
     tasks, known, gains = [t for t in TASKS if table[t].notna().any()], {}, []
     figure, axes = theme.canvas(1, len(tasks), 4.2, squeeze=False)
     for model, rows in table.sort_values("input_size").groupby("model", sort=False):
+        name = words.MODEL_LABELS.get(model, model)
         for task, one in zip(tasks, axes[0], strict=True):
             ends = [rows[task] - rows[f"{task}_low"], rows[f"{task}_high"] - rows[task]]
             style = {"color": theme.colour(model), "marker": "D", "capsize": 3, "lw": 2}
             drawn = one.errorbar(rows["input_size"], rows[task], yerr=ends, **style)
-            known[words.MODEL_LABELS.get(model, model)] = drawn
+            known[name] = drawn
             one.set(title=theme.wrap(NAMES[task], 14), xlabel="input (pixels)")
             one.set_xticks(sorted(table["input_size"].unique()))
             one.tick_params(labelsize=theme.SMALL)
         first, last = rows.iloc[0], rows.iloc[-1]
-        told = f"{words.MODEL_LABELS.get(model, model)} {last['age'] - first['age']:+.2f} years"
+        told = f"{name} {last['age'] - first['age']:+.2f} years"
         gains.append(f"{told}, {first['input_size']:.0f} to {last['input_size']:.0f} px")
     axes[0, 0].set_ylabel("years; else accuracy")
     title = f"Change of the age error with the input: {'; '.join(gains)}".replace(" -", " \u2212")
@@ -267,7 +268,7 @@ def label_noise(held, study, dataset):
     style = {"tint": theme.RED, "mark": "D", "row": "allowed by " + bounds["kind"]}
     rows = pd.concat([_panels(tops, row="best network"), _panels(bounds, **style)])
     costs = abs(bounds["value"] - (bounds["task"] != "age")).groupby(bounds["task"], sort=False)
-    costs = [f"{_told(task, cost.min())}" for task, cost in costs]
+    costs = [_told(task, cost.min()) for task, cost in costs]
     title = f"Label noise alone costs even a perfect network at least: {'; '.join(costs)}"
     figure, groups = theme.dot_panels(rows), int(bounds["groups"].max())
     return theme.finish(figure, title, dataset, "label_noise", groups=groups)

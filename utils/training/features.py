@@ -47,9 +47,8 @@ def cached_features(
 def _open(folder, shape) -> tuple[np.ndarray, int]:
     """The array on disk and how many faces of it are done."""
     mark, path = folder / "done.json", folder / "activations.npy"
-    with contextlib.suppress(
-        OSError, EOFError, ValueError, KeyError, TypeError
-    ):  # damaged, missing
+    # What is missing or damaged is begun anew.
+    with contextlib.suppress(OSError, EOFError, ValueError, KeyError, TypeError):
         content, array = read_json(mark), np.load(path, mmap_mode="r+")
         if content["shape"] == list(shape) == list(array.shape):
             return array, content["done"]
