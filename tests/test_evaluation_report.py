@@ -11,7 +11,7 @@ from test_evaluation import fake_predictions
 from utils import study as studies
 from utils.evaluation import ablations, cross_dataset, noise, references, tables
 from utils.evaluation.__main__ import main
-from utils.evaluation.findings import findings
+from utils.evaluation.findings import advice, findings
 from utils.evaluation.report import PAGES, build, write
 from utils.plan import Profile, RunConfig, variants
 from utils.plots.study import draw
@@ -119,24 +119,35 @@ def test_systems_are_runs_that_differ_in_seed_alone(study_dir):
     assert tables.system_of(one) != tables.system_of(config(image_mode="grey"))
 
 
-def test_findings_are_five_sentences_with_the_numbers_of_the_table(report):
-    sentences = report.findings["utkface"]
-    assert len(sentences) == 5 and all(text.endswith(".") for text in sentences)
+def test_findings_are_five_lines_with_the_numbers_of_the_tables(report):
+    lines = report.findings["utkface"]
+    assert len(lines) == 5 and all(text.endswith(".") and len(text) < 160 for text in lines)
     best = report.tables["utkface_best"].set_index("task").loc["age"]
-    assert f"age {best['value']:.2f} [" in sentences[0] and "full fine-tuning" in sentences[0]
-    assert "chosen on validation faces" in sentences[0]
-    assert "2 of 3 networks were trained once" in sentences[0]
-    assert "ResNet50 at 224 px: age \u2212" in sentences[2]
-    assert "MobileNetV2, linear probe, 96 px (2.0 million parameters)" in sentences[3]
-    # And what is missing, and what is within chance.
+    assert lines[0].startswith(f"Best on UTKFace: ResNet50 (age {best['value']:.2f} years")
+    gap = report.tables["utkface_gaps"].query("run == 'tuned' and metric == 'mae'")
+    worst = gap[~gap["by"].str.contains(" x ")].nlargest(1, "worst_value").iloc[0]
+    assert f"age {worst['worst_value']:.2f} years for {worst['worst']}" in lines[2]
     held = {name: report.tables[f"utkface_{name}"] for name in ("comparison", "pairs", "gaps")}
-    pairs = held["pairs"].assign(p_holm=0.5)
-    first = findings(held | {"pairs": pairs}, "utkface")[0]
-    assert "difference to 2 others within chance" in first or "within chance)" in first
-    bare = {"comparison": held["comparison"].tail(1), "pairs": pairs[:0], "gaps": held["gaps"][:0]}
-    sentences = findings(bare, "wiki")
-    assert sentences[0].startswith("No finished run on WIKI predicts age.")
-    assert len(sentences) == 5
+    bare = {"comparison": held["comparison"].tail(1), "gaps": held["gaps"][:0]}
+    lines = findings(bare, "wiki", pd.DataFrame({"run": [], "task": [], "metric": []}))
+    assert lines[0] == "No finished run on WIKI can be scored." and len(lines) == 5
+
+
+def test_the_advice_names_the_best_and_the_smallest_network(report):
+    text = report.advice["utkface"]
+    assert text.startswith("Use ResNet50, full fine-tuning, 224 px: no single network is better")
+    assert "MobileNetV2, linear probe, 96 px has 2.0 instead of 20.0 million" in text
+    assert advice(report.tables["utkface_comparison"].tail(1), None).startswith("No network")
+
+
+def test_groups_of_the_chooser_are_those_of_the_table(report):
+    text = report.tables["utkface_groups_readable"]
+    axes = ["age bin", "gender", "ethnicity"]
+    row = text[(text[axes] == "all").all(axis=1) & (text["task"] == "age, years")].iloc[0]
+    every = report.tables["utkface_subgroups"].query("run == 'tuned' and task == 'age'")
+    value = every.query("by == 'all' and metric == 'mae'")["value"].iloc[0]
+    assert row["ResNet50, full fine-tuning, 224 px"].startswith(f"{value:.2f} [")
+    assert text["faces"].min() >= 30 and not text.duplicated([*axes, "task"]).any()
 
 
 def test_times_measured_alone_push_others_out(study_dir):
@@ -164,7 +175,7 @@ def test_a_study_on_the_random_split_alone_is_reported():
     study = Study(predictions={"random": fake_predictions(400, 1, 5.0)}, configs=told)
     made = build(study, resamples=50)
     assert len(made.tables["utkface_comparison"]) == 2
-    assert "by ResNet50, linear probe, 224 px, random split" in made.findings["utkface"][0]
+    assert "ResNet50 (age" in made.findings["utkface"][0]
 
 
 def test_the_baseline_is_the_same_without_predictions_of_training_faces():
@@ -199,7 +210,7 @@ def test_command_writes_every_table_and_figure_and_the_same_bytes_again(
     assert results[["ci_low", "ci_high"]].notna().all(axis=None)
     assert "linear_probe" in set(results["protocol"])  # old files are read under today's names
     captions = json.loads((tmp_path / "figures" / "captions.json").read_text())
-    assert "n = " in captions["utkface_age_error_by_age"]["caption"]
+    assert "n = " in captions["utkface_age_true_predicted"]["caption"]
     assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == set(captions)
     assert "done" in capsys.readouterr().out
 
@@ -214,7 +225,7 @@ def test_command_refuses_a_missing_folder_and_survives_an_empty_one(tmp_path, ca
 
 def test_pages_hold_no_internal_names_and_no_nan(report):
     shown = {name for name in report.tables if name.endswith("_readable")}
-    made = {*PAGES} - {"claims", "primary", "references"}
+    made = {*PAGES} - {"claims", "references"}
     assert shown >= {f"utkface_{name}_readable" for name in made}
     for name in shown:
         text = report.tables[name].astype(str)
@@ -227,14 +238,11 @@ def test_long_tables_are_short_on_a_page(report):
     gaps, every = report.tables["utkface_gaps_readable"], report.tables["utkface_gaps"]
     assert set(gaps["by"]) == {"age bin", "gender", "ethnicity"}
     assert every["by"].str.contains(" x ").any()
-    text = report.tables["utkface_calibration_readable"]
-    assert list(text["network"]) == ["ResNet50, full fine-tuning, 224 px"]
+    text = report.tables["utkface_calibration_readable"].set_index("network")
+    assert len(text) == 3  # the networks of the first table
     row = report.tables["utkface_calibration"].query("run == 'tuned' and task == 'gender'").iloc[0]
-    assert text["gender, %"][0] == f"{row['ece']:.1%} -> {row['ece_scaled']:.1%}".replace("%", "")
-    told = report.tables["utkface_calibration"], report.tables["utkface_comparison"]
-    probes = told[1].dropna(subset=["run"]).assign(protocol="linear_probe")
-    text = tables.calibration_readable(told[0], probes, most=2)  # none fine-tuned: the best two
-    assert list(text["network"]) == list(probes["label"][:2])
+    told = f"{row['ece']:.1%} -> {row['ece_scaled']:.1%}".replace("%", "")
+    assert text.loc["ResNet50, full fine-tuning, 224 px", "gender, %"] == told
 
 
 # ---------------------------------------------------------------- goals, claims, what is left

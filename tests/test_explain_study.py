@@ -10,9 +10,10 @@ import pytest
 from test_explain import tiny_model
 
 from utils.datasets import prepare
-from utils.explain import evidence, measure, summary, views
+from utils.explain import evidence, figures, measure, summary, views
 from utils.explain.__main__ import main
 from utils.explain.checks import FAITHFULNESS, LOWER_IS_BETTER, means_of
+from utils.explain.examples import measure_examples
 from utils.explain.maps import CONTROLS, REGIONS
 from utils.explain.maps import METHODS as NAMES
 from utils.paths import ROOT
@@ -111,6 +112,18 @@ def test_measure_fills_the_table(opened):
         assert "synthetic" in figure.finding and "n = " in figure.caption
 
 
+def test_two_drawn_faces_are_kept_with_maps_of_every_network(opened, tmp_path):
+    path = measure_examples(opened[:2], tmp_path, "gender")
+    held = dict(np.load(path, allow_pickle=False))
+    assert held["maps"].shape[:3] == (2, 3, len(METHODS)) and held["masks"].any(axis=(1, 2)).all()
+    assert (held["right"].sum(axis=0)[0] >= held["right"].sum(axis=0)[1]).all()
+    assert (held["maps"][:, 0] != held["maps"][:, 2]).any()  # shuffled weights give other maps
+    for case in range(3):
+        figure = figures.examples(held, case)
+        assert len(figure.axes) == 2 * 5 and "synthetic" in figure.finding
+    assert "of 8 maps survive" in figure.finding
+
+
 def test_measuring_goes_on_where_it_stopped(opened, tmp_path, monkeypatch):
     out = tmp_path / "study" / "explanations.csv"
 
@@ -195,48 +208,41 @@ def study(tmp_path):
     return tmp_path
 
 
-def test_sentences_are_computed_and_coarse_maps_claim_no_region(study):
+def test_the_verdict_stands_above_the_mean_maps(study):
     page = summary.summarise_study(study)
-    text = "\n".join(page.sentences)
     # Four of eight comparisons are no majority.
     assert page.sentences[0].startswith("**No method is to be trusted on single faces**")
-    assert page.figures["attention"].finding.startswith("For their area, eyes and")
-    assert "Grad-CAM in 1 of 2, Grad-CAM++ in 0 of 2" in text
-    assert "SmoothGrad 1 (0.50)" in text and "Grad-CAM 0 (0.10)" in text
+    assert list(page.figures) == ["mean_maps", "methods"]
+    assert page.figures["mean_maps"].finding == "No method is to be trusted on single faces"
     for figure in page.figures.values():
         figure.canvas.draw()
         assert figure.finding and "UTKFace" in figure.caption
-    assert set(page.figures) == {"attention", "mean_maps", "methods"}
-    methods = page.tables["methods"]
-    better = methods.assign(**dict.fromkeys(FAITHFULNESS, 2), fails=[1, 0, 1, 1])
+    methods = page.tables["methods"].set_index("method")
+    assert methods["both_curves"].to_dict() == {"gradcam": 1} | dict.fromkeys([*METHODS][1:], 0)
+    assert methods.loc["smoothgrad", ["fails", "similarity"]].tolist() == [1, 0.5]
+    better = page.tables["methods"].assign(**dict.fromkeys(FAITHFULNESS, 2), fails=[1, 0, 1, 1])
     assert summary.trusted(better).startswith("**To be trusted most: Grad-CAM++**")
-    # Cells of a 3 x 3 map cover eyes and nose at once.
-    assert "nothing is said about regions for Resnet50" in text
-    (legend,) = page.figures["attention"].legends
-    assert [entry.get_text() for entry in legend.get_texts()] == ["Alexnet"]
+    assert "Resnet50 10% (3 x 3 cells)" in page.sentences[1]
 
 
 def test_true_evidence_is_compared_with_the_gaussian(study):
+    values = zip((*METHODS, *CONTROLS), (0.5, 0.2, 0.4, 0.3, 0.1, 0.25), strict=True)
     rows = [
-        dict(method=m, statistic=s, value=v, ci_low=v - 0.1, ci_high=v + 0.1, n=50)
-        for s in ("energy_inside", "pointing_game")
-        for m, v in zip((*METHODS, *CONTROLS), (0.5, 0.2, 0.4, 0.3, 0.1, 0.25), strict=True)
+        {"method": m, "value": v, "ci_low": v - 0.1, "ci_high": v + 0.1, "n": 50} for m, v in values
     ]
     one = _evidence("run-c", "alexnet", "eyes")
     one.about["dataset"] = "synthetic"
     one.table = pd.DataFrame(rows).assign(run="run-c", model="alexnet", task="gender")
+    one.table = one.table.assign(statistic="energy_inside")
     evidence.save_evidence(study / evidence.FOLDER, one)
     evidence.write_explanations(study / "explanations.csv", one.table)
-    page = summary.summarise_study(study)
-    text = page.sentences[-1]
-    assert "attention inside 50% by Grad-CAM, 25% by the Gaussian" in text
-    assert "not above it: Grad-CAM++)" in text
-    assert "synthetic" in page.figures["true_evidence"].finding.lower()
+    text = summary.summarise_study(study).figures["true_evidence"].finding
+    assert "Grad-CAM puts 50%" in text and "Gaussian 25%" in text and "Drawn faces" in text
 
 
 def test_stored_measurements_of_the_study_can_still_be_read(tmp_path):
     page = summary.summarise_study(ROOT / "reports" / "study")
-    assert set(page.figures) == {"attention", "mean_maps", "methods", "true_evidence"}
+    assert set(page.figures) == {"mean_maps", "methods", "true_evidence"}
     assert len(page.tables["methods"]) == 4 and (page.tables["methods"]["cases"] == 16).all()
     # What the docstring of the regions claims is in the stored table.
     table = pd.read_csv(ROOT / "reports" / "study" / evidence.FOLDER / "region_check.csv")

@@ -71,6 +71,9 @@ def browser(tmp_path):
         {"text/html": table},
     ]
     cells = [new_code_cell("x = 1", outputs=[new_output("display_data", one)]) for one in parts]
+    groups = {"age": ["all", "all", "0-24"], "task": list("xyx"), "net": [1.0, 2.0, 3.0]}
+    held = new_output("display_data", {"text/html": pd.DataFrame(groups).to_html()})
+    cells.append(new_code_cell("y", outputs=[held], metadata={"tags": ["chooser"]}))
     nbformat.write(new_notebook(cells=cells), tmp_path / "a.ipynb")
     write_article(tmp_path / "a.ipynb", tmp_path / "a.html")
     options = webdriver.ChromeOptions()
@@ -88,7 +91,7 @@ def test_the_script_sorts_enlarges_and_shows_code(browser):
         return browser.execute_script(f"return {what}")
 
     def column():
-        return ask("[...document.querySelectorAll('tbody tr')].map(r => r.cells[0].innerText)")
+        return ask("[...document.querySelector('tbody').rows].map(r => r.cells[0].innerText)")
 
     head = browser.find_elements("css selector", "thead button")[1]
     for order, sort in (("abc", "ascending"), ("cba", "descending"), ("bac", None)):
@@ -104,3 +107,22 @@ def test_the_script_sorts_enlarges_and_shows_code(browser):
     assert ask("document.querySelector('dialog').open && !!document.querySelector('dialog svg')")
     browser.switch_to.active_element.send_keys("\ue00c")  # Escape
     assert not ask("document.querySelector('dialog').open")
+
+
+def test_a_chooser_shows_the_rows_of_a_group(browser):
+    first, second = browser.find_elements("css selector", ".choices select")
+    rows = browser.find_elements("css selector", ".chooser tbody tr")
+
+    def choose(select, text):
+        select.find_element("xpath", f"option[.='{text}']").click()
+        return [row.is_displayed() for row in rows]
+
+    assert choose(first, "all") == [True, True, False]  # all faces, every task
+    assert choose(second, "y") == [False, True, False]
+    assert choose(first, "0-24") == [False, False, False]
+    assert "Too few" in browser.find_element("css selector", "[role=status]").text
+    assert choose(second, "x") == [False, False, True]
+    names = [
+        label.text.split()[0] for label in browser.find_elements("css selector", ".choices label")
+    ]
+    assert names == ["age", "task"]

@@ -16,7 +16,7 @@ from utils.files import DataError
 from utils.vocabulary import CLASSES, HEADLINE, TASK_LABELS, written
 
 _TABLES = (
-    *("display.max_colwidth", None, "display.max_columns", None),
+    *("display.max_colwidth", None, "display.max_columns", None, "display.max_rows", None),
     *("display.float_format", lambda x: f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"),
 )
 

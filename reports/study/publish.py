@@ -1,5 +1,7 @@
 """Publish the study: ``python reports/study/publish.py [RUN ...]``, from the project's folder.
 
+``--picture`` only draws README's picture again, from the newest measured maps.
+
 Copies finished runs on real faces (all of them, or those named) into ``reports/study``, scores
 them, and makes the pages. No picture of a single real face is in what it writes.
 """
@@ -100,7 +102,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="*", help="default: all on real faces")
     parser.add_argument("--out", type=Path, default=STUDY)
+    parser.add_argument("--picture", action="store_true", help="only README's picture")
     asked = parser.parse_args(arguments)
+    if asked.picture:
+        print(write_mean_maps(asked.out) or "no maps are measured")
+        return 0
     try:
         return 0 if publish(asked.runs, asked.out) else 1
     except ValueError as error:

@@ -1,101 +1,117 @@
-"""The findings on one data set in five sentences, computed from its tables."""
+"""The findings on one data set in five short lines, and which network to use, from its tables."""
 
+from utils import vocabulary as words
 from utils.evaluation.pairwise import within_chance
+from utils.evaluation.subgroups import AXES
 from utils.evaluation.tables import best, networks, signed
-from utils.vocabulary import DATASET_LABELS, HEADLINE, MODEL_LABELS, TASK_LABELS, TASKS, written
+from utils.vocabulary import HEADLINE, LOWER_IS_BETTER, TASK_LABELS, TASKS, written
 
 
-def findings(tables, dataset):
-    """Five sentences on one data set; one that the runs do not allow says what is missing.
+def findings(tables, dataset, elsewhere):
+    """Five lines on one data set; one that the runs do not allow says what is missing.
 
-    `tables` are those of the report: ``comparison``, ``pairs``, ``gaps`` and, if any, ``primary``.
+    `tables` are those of the report: ``comparison``, ``gaps``, ``label_noise`` and, if any,
+    ``primary``; `elsewhere` is the table of the networks on other data sets.
     """
-    table, pairs = tables["comparison"], tables["pairs"]
-    runs, where = networks(table), DATASET_LABELS.get(dataset, dataset)
-    once = f" {(runs['seeds'] == 1).sum()} of {len(runs)} networks were trained once."
+    rows = _best_rows(tables["comparison"])
+    own = elsewhere[elsewhere["run"].isin(tables["comparison"]["run"].dropna())]
     return [
-        _best(table, ("age",), where, pairs) + once,
-        _best(table, TASKS[1:], where, pairs),
-        _family(tables.get("primary")) or _protocols(runs),
-        _cost(runs, pairs),
-        _for_whom(table, tables["gaps"]),
+        _best(rows, words.DATASET_LABELS.get(dataset, dataset)),
+        _family(tables.get("primary")),
+        _for_whom(rows, tables["gaps"]),
+        _labels(tables.get("label_noise")),
+        _elsewhere(own),
     ]
 
 
-def _best(table, tasks, where, pairs):
-    rows = [row for row in (best(table, task) for task in tasks) if row is not None]
-    if not rows:
-        names = " or ".join(TASK_LABELS[task] for task in tasks)
-        return f"No finished run on {where} predicts {names}."
-    parts, runs = [], networks(table)
+def _best_rows(table):
+    return [row for row in (best(table, task) for task in TASKS) if row is not None]
+
+
+def _told(task, value):
+    return f"{TASK_LABELS[task]} {written(value, metric=HEADLINE[task], unit=True)}"
+
+
+def _best(rows, where):
+    held = {}
     for row in rows:
-        told = {"metric": HEADLINE[row["task"]], "unit": True}
-        value = written(row["value"], row["ci_low"], row["ci_high"], **told)
-        guess = written(table[row["task"]].iloc[-1], **told)
-        equal = within_chance(pairs, row["run"], row["task"])
-        names = runs.loc[runs["run"].isin(equal), "label"]
-        names = " and ".join(names) if len(names) < 3 else f"{len(names)} others"
-        chance = f"; difference to {names} within chance" * bool(names)
-        text = f"{TASK_LABELS[row['task']]} {value} by {row['label']}"
-        parts.append(f"{text} (baseline {guess}{chance})")
-    chosen = " and ".join(sorted({row["chosen_on"] for row in rows}))
-    return f"Best on {where}, chosen on {chosen} faces: {'; '.join(parts)}."
+        held.setdefault(row["label"].split(", ")[0], []).append(_told(row["task"], row["value"]))
+    told = " and ".join(f"{name} ({', '.join(values)})" for name, values in held.items())
+    return f"Best on {where}: {told}." if told else f"No finished run on {where} can be scored."
 
 
 def _family(primary):
-    """Verdicts on the declared family, pair by pair; empty without one."""
+    """Pairs of the declared family with one verdict in every task."""
     if primary is None or primary.empty:
-        return ""
+        return "No two networks were trained alike."
+    held = {}
+    for pair, verdicts in primary.groupby(["a", "b"], sort=False)["verdict"]:
+        if verdicts.nunique() == 1:
+            names = " and ".join(words.MODEL_LABELS.get(name, name) for name in pair)
+            held.setdefault(verdicts.iloc[0], []).append(names)
+    told = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in held.items())
+    return (
+        f"Trained alike, in every task {told}." if told else "No pair has one verdict in all tasks."
+    )
+
+
+def _for_whom(rows, gaps):
+    """The group with the worst value of the best network of each task."""
     parts = []
-    for (a, b), rows in primary.groupby(["a", "b"], sort=False):
-        tasks = rows.groupby("verdict")["task"].agg(lambda names: [TASK_LABELS[t] for t in names])
-        alike = len(tasks) == 1
-        told = [f"{v} in {'every task' if alike else ', '.join(n)}" for v, n in tasks.items()]
-        parts.append(f"{MODEL_LABELS.get(a, a)} and {MODEL_LABELS.get(b, b)} {'; '.join(told)}")
-    return f"Trained alike (the declared family): {'. '.join(parts)}."
+    for row in rows:
+        own = gaps[(gaps["run"] == row["run"]) & (gaps["task"] == row["task"])]
+        own = own[own["by"].isin(AXES) & (own["metric"] == HEADLINE[row["task"]])]
+        if len(own):
+            lower = HEADLINE[row["task"]] in LOWER_IS_BETTER
+            worst = own.sort_values("worst_value", ascending=not lower).iloc[0]
+            parts.append(f"{_told(row['task'], worst['worst_value'])} for {worst['worst']}")
+    return f"Weakest groups: {', '.join(parts)}." if parts else "Too few faces to rank groups."
 
 
-def _protocols(runs):
-    """Full fine-tuning against a linear probe, network by network at one input size."""
-    parts, tasks = [], list(TASKS)
-    for (_, size), of in runs.groupby(["model", "input_size"], sort=False):
-        of = of.drop_duplicates("protocol").set_index("protocol")
-        if {"linear_probe", "finetune"} <= set(of.index):
-            gaps = (of.loc["finetune", tasks] - of.loc["linear_probe", tasks]).dropna().items()
-            told = [f"{TASK_LABELS[t]} {signed(v, metric=HEADLINE[t], unit=True)}" for t, v in gaps]
-            parts.append(f"{of['label'].iloc[0].split(',')[0]} at {size:.0f} px: {', '.join(told)}")
-    if not parts:
-        return "No backbone was both probed and fully fine-tuned at one input size."
-    return f"Full fine-tuning instead of a linear probe changes {'; '.join(parts)}."
+def _labels(noise):
+    """What label noise costs even a perfect network, the smaller of its two bounds."""
+    if noise is None or noise.empty:
+        return "No two faces show one picture, so the label noise is unknown."
+    parts = []
+    for task, rows in noise[noise["metric"] == noise["task"].map(HEADLINE)].groupby("task"):
+        cost = rows["bound"] if HEADLINE[task] in LOWER_IS_BETTER else 1 - rows["bound"]
+        parts.append(_told(task, cost.min()))
+    return f"Label noise alone costs at least: {', '.join(sorted(parts))}."
 
 
-def _cost(runs, pairs):
-    """How far the smallest network is from the best one."""
-    task = "age" if runs["age"].notna().sum() > 1 else "age_bin"
-    rows = runs.dropna(subset=["parameters", task])
-    if rows["model"].nunique() < 2:
-        return "The costs of fewer than two networks are known, so they cannot be compared."
-    top, least = best(rows, task), rows["parameters"].min()
-    small = best(rows[rows["parameters"] <= 1.001 * least], task)
-    size = f"{least / 1e6:.1f} million parameters"
-    if small["model"] == top["model"]:
-        return f"{top['label']} is both the smallest network ({size}) and the best."
-    change = signed(small[task] - top[task], metric=HEADLINE[task], unit=True)
-    equal = " (within chance)" * (small["run"] in within_chance(pairs, top["run"], task))
-    text = f"The smallest network, {small['label']} ({size}), differs by {change} in "
-    text += f"{TASK_LABELS[task]}{equal} from {top['label']}, which is "
-    return f"{text}{top['parameters'] / least:.1f} times as large."
+def _elsewhere(table):
+    """Age errors on the first other data set, pictures as they are and cut as in training."""
+    ages = table[(table["task"] == "age") & (table["metric"] == "mae")]
+    if ages.empty:
+        return "No network was scored on another data set."
+    ages, told = ages[ages["dataset"] == ages["dataset"].iloc[0]], []
+    for cut, values in ages.groupby(ages["cropped"].astype(bool))["value"]:
+        ends = dict.fromkeys(f"{end:.1f}" for end in (values.min(), values.max()))
+        told.append(
+            f"{' to '.join(ends)} years off {'cut as in training' if cut else 'as they are'}"
+        )
+    where, guess = words.DATASET_LABELS[ages["dataset"].iloc[0]], ages["baseline"].min()
+    return f"On {where}, ages are {', '.join(told)}; a constant guess is {guess:.1f}."
 
 
-def _for_whom(table, gaps):
-    row = best(table, "age")
-    if row is not None:
-        gaps = gaps[(gaps["run"] == row["run"]) & (gaps["metric"] == "mae")]
-        for gap in gaps[gaps["by"] == "age_bin"].to_dict("records"):
-            low, high = (
-                f"{written(gap[f'{end}_value'], unit=True)} at ages {gap[end]} "
-                f"(n = {gap[f'{end}_n']:,})"
-                for end in ("best", "worst")
-            )
-            return f"The age error of {row['label']} runs from {low} to {high}."
-    return "Too few faces with a predicted age to say for whom the errors are largest."
+def advice(table, pairs):
+    """Which network of `comparison` to use, in two sentences; `pairs` are all its pairs."""
+    rows, runs = _best_rows(table), networks(table)
+    if not rows:
+        return "No network to choose from yet."
+    top, task = rows[0], rows[0]["task"]
+    beaten = [row for row in rows if row["run"] != top["run"]]
+    beaten = [r for r in beaten if top["run"] not in within_chance(pairs, r["run"], r["task"])]
+    where = f"but in {', '.join(TASK_LABELS[row['task']] for row in beaten)}"
+    text = f"Use {top['label']}: no single network is better beyond chance"
+    text += f", {where}." if beaten else " in any task."
+    sized = runs.dropna(subset=["parameters", task])
+    small = best(sized[sized["parameters"] <= 1.001 * sized["parameters"].min()], task)
+    if small is None or small["run"] == top["run"]:
+        return text
+    change = signed(small["value"] - top["value"], metric=HEADLINE[task], unit=True)
+    text += (
+        f" If it must be small, {small['label']} has {small['parameters'] / 1e6:.1f} instead of "
+    )
+    text += f"{top['parameters'] / 1e6:.1f} million parameters; "
+    return f"{text}its {TASK_LABELS[task]} differs by {change}."

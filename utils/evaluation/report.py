@@ -23,7 +23,7 @@ from utils.evaluation import (
 from utils.evaluation.bootstrap import draw
 from utils.evaluation.columns import AGE_INTERVAL, part, tasks_of
 from utils.evaluation.cross_dataset import cross_dataset, cross_dataset_readable
-from utils.evaluation.findings import findings
+from utils.evaluation.findings import advice, findings
 from utils.evaluation.protocols import others_protocols
 from utils.evaluation.references import claims, goals, references
 from utils.evaluation.subgroups import AXES, fairness, gaps, subgroups
@@ -41,6 +41,7 @@ class Report:
     tables: dict = field(default_factory=dict)
     figures: dict = field(default_factory=dict)
     findings: dict = field(default_factory=dict)
+    advice: dict = field(default_factory=dict)  # which network to use, by data set
     left_out: list = field(default_factory=list)
 
 
@@ -65,6 +66,9 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
     every, study = study, tables.comparable(study)
     scored = scored[scored["run"].isin(list(study.predictions))]
     made["seeds"] = tables.seeds_table(scored)
+    say("other data sets")
+    made["cross_dataset"] = cross_dataset(every, *drawn)
+    made["cross_dataset_readable"] = cross_dataset_readable(made["cross_dataset"])
     for dataset in dict.fromkeys(scored["dataset"]):
         say(f"{dataset}: comparison and pairs")
         table, members = _systems(study, scored, dataset, listed.ensemble, drawn)
@@ -76,11 +80,11 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
             say("ablations")
             told, missing = ablations.all_tables(every, listed, members, *drawn)
             of_set, report.left_out = of_set | told, report.left_out + missing
-        report.findings[dataset] = findings(of_set, dataset)
+        report.findings[dataset] = findings(of_set, dataset, made["cross_dataset"])
+        report.advice[dataset] = advice(of_set["comparison"], of_set["pairs"])
         made |= {f"{dataset}_{name}": table for name, table in (of_set | _pages(of_set)).items()}
-    say("other data sets")
-    made["cross_dataset"] = cross_dataset(every, *drawn)
-    made["cross_dataset_readable"] = cross_dataset_readable(made["cross_dataset"])
+    for dataset, rows in made["seeds"].groupby("dataset"):
+        made[f"{dataset}_seeds_readable"] = tables.seeds_readable(rows)
     report.left_out += [(name, "no run allows it") for name, table in made.items() if table.empty]
     report.tables = {name: table for name, table in made.items() if not table.empty}
     return report
@@ -101,8 +105,12 @@ def _pages(of_set):
         if name in ("gaps", "fairness", "sets", "others", "clean") and len(table):
             table = table[table["run"] == table["task"].map(chosen)]
             table = table[table["by"].isin(AXES)] if "by" in table else table
+            table = table[table["metric"] != "bias"] if name == "gaps" else table
         pages[f"{name}_readable"] = tables.readable(table, PAGES[name])
-    return pages
+    shown = tables.networks(of_set["comparison"])["label"]
+    shown = shown[shown.isin(of_set["main_readable"]["model"])].head(4)
+    pages["calibration_readable"] = tables.calibration_readable(of_set["calibration"], shown)
+    return pages | {"groups_readable": tables.groups_readable(of_set["subgroups"], shown)}
 
 
 def _compared(study, table, family, drawn):
@@ -114,12 +122,14 @@ def _compared(study, table, family, drawn):
     letters = {found["task"][0]: pairwise.letters(found) for found in pairs if len(found)}
     declared = [run for runs in pairwise.family(study, family).values() for run in runs]
     rows = [row for row in (tables.best(table, task) for task in TASKS) if row is not None]
+    primary = pairwise.primary(study, family, study.splits.get(dataset), *drawn)
     return {
         "comparison": table,
         "best": pd.DataFrame(rows).reindex(columns=tables.BEST),
         "comparison_readable": tables.comparison_readable(table, letters),
         "main_readable": tables.comparison_readable(tables.main_rows(table, declared), letters),
-        "primary": pairwise.primary(study, family, study.splits.get(dataset), *drawn),
+        "primary": primary,
+        "primary_readable": tables.primary_readable(primary),
         "pairs": pd.concat(pairs, ignore_index=True),
         "off_the_shelf": tables.off_the_shelf(study, dataset),
         "goals": goals(table, dataset),
@@ -147,7 +157,6 @@ def _examined(study, comparison, dataset, members, drawn):
                 adjusted = calibration.logit_adjusted(predictions, resampled)
                 found.append(("logit_adjustment", run, adjusted))
     made, labels = _joined(study, found), tables.labels_of(study, dataset)
-    made["calibration_readable"] = tables.calibration_readable(made["calibration"], comparison)
     made["label_conflicts"] = noise.label_conflicts(labels)
     made["label_noise"] = noise.label_noise(labels, *drawn)
     if len(members) > 1:

@@ -28,9 +28,9 @@ def attributes(faces):
 
 
 def _members(faces):
-    """(attributes, their values, mask of the faces): one attribute, two, then all, crossed."""
+    """(attributes, their values, mask of the faces): none, one attribute, two, all, crossed."""
     labels = attributes(faces)
-    for keys in (keys for k in range(1, len(AXES) + 1) for keys in combinations(labels, k)):
+    for keys in (keys for k in range(len(AXES) + 1) for keys in combinations(labels, k)):
         for values in product(*(CLASSES[key] for key in keys)):
             mask = (labels[list(keys)] == values).all(axis=1).to_numpy()
             if mask.any():
@@ -62,7 +62,7 @@ def subgroups(faces, resamples):
         drawn = resamples.sums(flat, mask)
         with np.errstate(invalid="ignore", divide="ignore"):
             spread = drawn[:, ::2] / drawn[:, 1::2]
-        told = {"by": " x ".join(keys), "group": ", ".join(values)}
+        told = {"by": " x ".join(keys) or "all", "group": ", ".join(values) or "all"}
         told |= dict.fromkeys(AXES, "") | dict(zip(keys, values, strict=True))
         for number, ((task, metric), ratio) in enumerate(scores.items()):
             top, n = ratio[mask].sum(axis=0)

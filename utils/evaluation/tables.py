@@ -10,6 +10,7 @@ from utils import vocabulary as words
 from utils.evaluation.bootstrap import draw, groups_of, intervals
 from utils.evaluation.columns import part
 from utils.evaluation.metrics import baseline, evaluate
+from utils.evaluation.subgroups import AXES
 from utils.plan import RunConfig
 from utils.vocabulary import HEADLINE, TASK_LABELS, TASKS, written
 
@@ -216,18 +217,49 @@ def comparison_readable(table, letters):
     return text.loc[:, text.nunique() > 1]  # no column that says nothing
 
 
-def calibration_readable(table, comparison, most=8):
-    """Calibration error of each task before -> after scaling as text, one row a network.
+def primary_readable(table):
+    """The declared family as text: one row a pair, difference and verdict a task."""
+    told = {"network": "a", "against": "b"}
+    told = {name: table[column].replace(words.MODEL_LABELS) for name, column in told.items()}
 
-    Shows the first `most` of `comparison` that were fine-tuned, fully or in part; else of any kind.
-    """
-    runs = comparison[comparison["run"].isin(table["run"])]
-    tuned = runs[runs["protocol"].isin(["finetune", "partial"])]
-    rows = (runs if tuned.empty else tuned)[["run"]].head(most).merge(table, on="run")
+    def cell(row):
+        ends = (row[name] for name in ("difference", "ci_low", "ci_high"))
+        return f"{signed(*ends, metric=row['metric'])} {row['verdict']}"
+
+    return wide(table.assign(**told), [*told], cell)
+
+
+def seeds_readable(table):
+    """Mean and standard deviation over seeds as text, one row a network."""
+    rows = table[table["metric"] == table["task"].map(HEADLINE)]
+
+    def cell(row):
+        return " \u00b1 ".join(written(row[name], metric=row["metric"]) for name in ("mean", "std"))
+
+    return wide(rows.rename(columns={"label": "network"}), ["network", "seeds"], cell)
+
+
+def groups_readable(table, labels):
+    """`subgroups` but the small ones as text: a row a group and task, a column a network."""
+    rows = table[table["label"].isin(labels) & ~table["small"] & (table["metric"] != "bias")]
+    cells = rows[["value", "ci_low", "ci_high", "metric"]].itertuples(index=False)
+    told = {axis: rows[axis].replace("", "all") for axis in AXES} | {
+        "faces": rows["n"].map("{:,}".format)
+    }
+    rows = rows.assign(text=[written(*cell) for cell in cells], **told).rename(columns=TASK_LABELS)
+    rows["task"] = rows["task"].map(column_title)
+    keys = [*map(TASK_LABELS.get, AXES), "task", "faces", "label"]
+    wide_rows = rows.set_index(keys)["text"].unstack(sort=False).fillna("-")
+    return wide_rows.rename_axis(None, axis=1).reset_index()
+
+
+def calibration_readable(table, labels):
+    """Calibration error of each task before -> after scaling as text, one row a network."""
 
     def cell(row):
         return " -> ".join(written(row[name], metric="share") for name in ("ece", "ece_scaled"))
 
+    rows = table[table["label"].isin(labels)]
     return wide(rows.rename(columns={"label": "network"}), ["network"], cell)
 
 

@@ -17,7 +17,7 @@ from utils.explain.maps import METHODS
 from utils.files import DataError, write_aside
 from utils.vocabulary import run_label
 
-FOLDER = "explanations"
+FOLDER, EXAMPLES = "explanations", "examples.npz"
 MAP_SIDE, FACE_SIDE = 48, 96  # pixels of stored mean maps and mean faces
 COLUMNS = ["run", "model", "task", "method", "statistic", "value", "ci_low", "ci_high", "n"]
 TABLES = ("table", "shares", "per_face", "curves", "cascades")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from utils.explain import maps
-from utils.explain.checks import CONTROL, FAILS_ABOVE
+from utils.explain.checks import CONTROL, FAILS_ABOVE, inside, similarity
 from utils.explain.evidence import labels
 from utils.plots import theme
 from utils.vocabulary import TASK_LABELS, TASKS
@@ -26,8 +26,9 @@ def grid(rows, titles, title, dataset, caption="", n=None, names=(), **values):
     The map is drawn over the picture, the text below it, in red where `wrong`; `titles` stand
     above the columns, `names` before the rows; the rest is for `utils.plots.theme.finish`.
     """
-    size = {"height": 1.9 * len(rows) + 1.2, "width": max(1.8 * len(titles), 5)}
-    figure, axes = theme.canvas(len(rows), len(titles), squeeze=False, **size)
+    told = any(cell is not None and cell[2] for cell in sum(rows, []))
+    height, width = (1.9 if told else 1.7) * len(rows) + 1.2, max(1.8 * len(titles), 5)
+    figure, axes = theme.canvas(len(rows), len(titles), height, width, squeeze=False)
     for axis, cell in zip(axes.ravel(), sum(rows, []), strict=True):
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
@@ -45,7 +46,7 @@ def grid(rows, titles, title, dataset, caption="", n=None, names=(), **values):
     return theme.finish(figure, title, dataset, caption, n, **values)
 
 
-def mean_maps(found, face):
+def mean_maps(found, face, verdict="Where Grad-CAM lies on average, network by network"):
     """Mean Grad-CAM on the mean face, networks by tasks, from a list of Evidence."""
     at = {(one.about["run"], one.about["task"]): one for one in found}
     names, tasks = labels(found), [task for task in TASKS if any(t == task for _, t in at)]
@@ -55,13 +56,39 @@ def mean_maps(found, face):
     ]
     cells = {names[one.about["run"]]: len(one.about["field_of_view"]) for one in found}
     told = ", ".join(f"{name} {k} x {k}" for name, k in cells.items())
-    title, titles = (
-        "Where Grad-CAM lies on average, network by network",
-        map(TASK_LABELS.get, tasks),
-    )
     told = {"n": max(one.about["counts"]["all"] for one in found), "cells": told}
     told |= {"caption": "mean_maps", "names": names.values()}
-    return grid(rows, [*titles], title, found[0].about["dataset"], **told)
+    return grid(rows, [*map(TASK_LABELS.get, tasks)], verdict, found[0].about["dataset"], **told)
+
+
+def examples(held, case, task="gender"):
+    """Maps of a drawn face by network and method, its true evidence outlined.
+
+    `held` is what `utils.explain.examples.measure_examples` stores, `case` 0 the face that most
+    networks read right, 1 the other, 2 the first with shuffled weights.
+    """
+    face, rows = case % 2, []
+    picture, mask = held["pictures"][face], held["masks"][face]
+    trained, shown = (
+        maps.resize_maps(held["maps"][:, k].reshape(-1, *held["maps"].shape[3:]) / 255, len(mask))
+        for k in (face, case)
+    )
+    shares = inside(shown, np.broadcast_to(mask, shown.shape))["energy_inside"]
+    alike, texts = similarity(trained, shown), [f"{share:.0%} inside" for share in shares]
+    if case == 2:
+        texts = [f"alike by {value:.2f}" for value in alike]
+    for network, (said, right) in enumerate(zip(held["texts"], held["right"], strict=True)):
+        some = range(network * len(maps.METHODS), (network + 1) * len(maps.METHODS))
+        drawn = [maps.outlined(maps.overlay(picture, shown[k]), mask) for k in some]
+        drawn = [(one, None, texts[k], False) for one, k in zip(drawn, some, strict=True)]
+        first = (maps.outlined(picture, mask), None, f"said {said[face]}", not right[face])
+        rows.append([first, *drawn])
+    best = f"{shares.max():.0%} of a map's attention lies inside the true evidence"
+    title = f"Read right by {held['right'][:, face].sum()} of {len(rows)} networks: at most {best}"
+    if case == 2:
+        title = f"{(alike > FAILS_ABOVE).sum()} of {len(alike)} maps survive shuffled weights"
+    columns = ["the face", *maps.METHODS.values()]
+    return grid(rows, columns, title, "synthetic", "examples", names=held["labels"])
 
 
 def _dots(table, rows, found, lines=()):
@@ -85,19 +112,6 @@ def _dots(table, rows, found, lines=()):
         name=run.map(labels(found)).mask(grey, ""),
     )
     return theme.dot_panels(table.rename(columns={"ci_low": "low", "ci_high": "high"}), lines)
-
-
-def attention(table, found):
-    """Attention by region, a panel a task, from rows of ``explanations.csv``; see `_dots`."""
-    table = table.assign(row=table["statistic"].str.removeprefix("attention_"))
-    areas = pd.Series({name: mask.mean() for name, mask in maps.region_masks(200).items()})
-    figure = _dots(table, areas.index, found)
-    for axis in figure.axes:
-        axis.barh(range(len(areas)), areas, 0.9, color=theme.PALE, zorder=0)
-    first, second = (table.groupby("row")["value"].mean() / areas).nlargest(2).index
-    title = f"For their area, {first} and {second} hold most of Grad-CAM's attention"
-    told = {"n": table["n"].max(), "least": maps.LEAST_CELLS}
-    return theme.finish(figure, title, found[0].about["dataset"], "attention", **told)
 
 
 def methods(last, gains, found):

@@ -9,7 +9,7 @@ their name (``reports/study/explanations/region_check.csv``).
 import matplotlib
 import numpy as np
 import pandas as pd
-from scipy.ndimage import zoom
+from scipy.ndimage import binary_dilation, zoom
 
 METHODS = {
     "gradcam": "Grad-CAM",
@@ -24,7 +24,6 @@ METHOD_LABELS = METHODS | CONTROLS
 REGIONS = ("forehead", "eyes", "nose", "cheeks", "mouth", "chin", "hair", "background")
 ALIGNED = ("utkface", "utkface_csv")  # data sets whose faces lie where the regions are
 EYES_TO_NOSE = 0.23  # share of the side between the eyes and the tip of the nose
-LEAST_CELLS = 5  # a side: wider cells cover eyes and nose at once, so their maps name no region
 FACE = dict(centre=(0.49, 0.50), half=(0.36, 0.48))  # an ellipse, (x, y)
 BROW, LID, LIP, CHIN = 0.19, 0.38, 0.60, 0.80  # heights that part the face
 HAIR = 0.45  # outside the face: hair above this height, background below
@@ -92,6 +91,11 @@ def overlay(image, heat, strength=0.65, cmap="inferno") -> np.ndarray:
     opacity = strength * heat[..., None]
     colours = matplotlib.colormaps[cmap](heat)[..., :3] * 255
     return np.round((1 - opacity) * image + opacity * colours).astype(np.uint8)
+
+
+def outlined(image, mask, colour=(0, 255, 255)) -> np.ndarray:
+    """A picture [s, s, 3] with the edge of a mask [s, s] in a colour that no map has."""
+    return np.where((binary_dilation(mask) & ~mask)[..., None], np.uint8(colour), image)
 
 
 def region_masks(size) -> dict[str, np.ndarray]:

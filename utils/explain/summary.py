@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from utils.explain import figures
-from utils.explain.checks import CONTROL, FAILS_ABOVE, FAITHFULNESS, against_control
+from utils.explain.checks import FAILS_ABOVE, FAITHFULNESS, against_control
 from utils.explain.evidence import FOLDER, labels, load_all, load_mean_faces, read_explanations
-from utils.explain.maps import EYES_TO_NOSE, LEAST_CELLS, METHOD_LABELS, METHODS
+from utils.explain.maps import EYES_TO_NOSE, METHOD_LABELS, METHODS
 
 
 @dataclass
@@ -37,14 +37,14 @@ def summarise(found, folder) -> Summary:
     page = Summary()
     drawn = [one for one in found if one.about["dataset"] == "synthetic"]
     shown = [one for one in found if one.about["dataset"] != "synthetic"] or drawn
-    if shown:
-        face = load_mean_faces(folder, shown[0].about["dataset"])["all"]
-        page.figures["mean_maps"] = figures.mean_maps(shown, face)
     if tested := [one for one in shown if len(one.per_face)]:
         _tested(page, tested)
-    inside = rows_of(drawn, ("pointing_game", "energy_inside"))
+    if shown:
+        face = load_mean_faces(folder, shown[0].about["dataset"])["all"]
+        told = [text.split("**")[1] for text in page.sentences if text.startswith("**")]
+        page.figures = {"mean_maps": figures.mean_maps(shown, face, *told)} | page.figures
+    inside = rows_of(drawn, "energy_inside")
     if len(inside):
-        page.sentences.append(true_evidence(inside))
         page.figures["true_evidence"] = figures.true_evidence(inside, drawn)
     return page
 
@@ -53,42 +53,31 @@ def _tested(page, found) -> None:
     """Add what the tests of the maps say."""
     last, gains = rows_of(found, "randomization_similarity"), gains_table(found)
     table = methods_table(last, gains)
-    page.tables |= {"methods": table, "gains": gains}
+    page.tables["methods"] = table
     if len(found) > 1:  # one case is no verdict
         page.sentences.append(trusted(table))
-    page.sentences += [*sharpness(found), *tests_text(table, last)]
-    # Maps with cells enough to tell the eyes from the nose.
-    fine = [one for one in found if len(one.about["field_of_view"]) >= LEAST_CELLS]
-    shares = rows_of(fine, "attention_", "gradcam")
-    if len(shares):
-        page.figures["attention"] = figures.attention(shares, fine)
+    page.sentences += sharpness(found)
     page.figures["methods"] = figures.methods(last, gains, found)
 
 
-def rows_of(found, statistic, method=None) -> pd.DataFrame:
-    """Rows of some Evidence whose statistic starts so, of all methods or of one."""
-    tables = [one.table for one in found if len(one.table)]
-    if not tables:
-        return pd.DataFrame(columns=["run", "task", "statistic"])
-    table = pd.concat(tables, ignore_index=True)
-    table = table[table["statistic"].str.startswith(statistic)]
-    return table[table["method"] == method] if method else table
+def rows_of(found, statistic) -> pd.DataFrame:
+    """Rows of a statistic in some Evidence, of all methods."""
+    none = pd.DataFrame(columns=["run", "task", "statistic"])
+    table = pd.concat([one.table for one in found if len(one.table)] or [none], ignore_index=True)
+    return table[table["statistic"] == statistic]
 
 
 def sharpness(found) -> list[str]:
     """How far one cell of each network's map sees: finer detail does not show."""
-    names, parts, coarse = labels(found), {}, {}
+    names, parts = labels(found), {}
     for one in found:
         name, seen = names[one.about["run"]], np.array(one.about["field_of_view"], float)
         if np.isfinite(seen).any():
             parts[name] = f"{name} {np.nanmean(seen[:, 1]):.0%} ({len(seen)} x {len(seen)} cells)"
-            coarse |= {name: one} if len(seen) < LEAST_CELLS else {}
     text = (
         "Maps are blunt: a cell sees, as one standard deviation either way in shares of the side, "
         f"{', '.join(parts.values())}; eyes and tip of the nose are {EYES_TO_NOSE:.0%} apart."
     )
-    if coarse:
-        text += f" So nothing is said about regions for {' and '.join(coarse)}."
     return [text] if parts else []
 
 
@@ -113,44 +102,6 @@ def methods_table(last, gains) -> pd.DataFrame:
     checks = checks.agg(fails=("fails", "sum"), similarity=("value", "mean"), checked=("n", "size"))
     table = checks.join(won)[[*won, *checks]].rename_axis("method")
     return table.reindex([m for m in METHODS if m in table.index]).reset_index()
-
-
-def tests_text(table, last) -> list[str]:
-    """What deletion and insertion, and what randomisation, say of each method."""
-    curves, checks = [], []
-    for row in table.to_dict("records"):
-        name = METHOD_LABELS[row["method"]]
-        curves.append(f"{name} in {row['both_curves']} of {row['cases']}")
-        own = last[last["method"] == row["method"]][["value", "ci_low", "ci_high"]]
-        gone = int((own == 0).all(axis=1).sum())  # zeros on every face: no map is left at all
-        left = f", in {gone} no map is left at all" if gone else ""
-        checks.append(f"{name} {row['fails']} ({row['similarity']:.2f}{left})")
-    return [
-        "On both curves, deletion and insertion, the centred Gaussian is beaten by "
-        f"{', '.join(curves)} cases (networks and tasks).",
-        f"With every layer randomised, maps of this many of {row['checked']} cases fail, as the "
-        f"upper end of their interval reaches {FAILS_ABOVE} (in brackets the mean rank "
-        f"correlation; {figures.range_of(last['n'])} faces): {', '.join(checks)}.",
-    ]
-
-
-def true_evidence(rows) -> str:
-    """Which method finds the true evidence on drawn faces."""
-    mean, parts = rows.groupby(["statistic", "method"])["value"].mean(), []
-    for name, text in (("energy_inside", "attention inside"), ("pointing_game", "peak inside")):
-        own = mean[name].reindex([m for m in METHODS if m in mean[name]])
-        control, best = mean[name].get(CONTROL, np.nan), own.idxmax()
-        won = [METHOD_LABELS[m] for m in own.index[own > control]]
-        lost = [METHOD_LABELS[m] for m in own.index[~(own > control)]]
-        part = f"{text} {own[best]:.0%} by {METHOD_LABELS[best]}, {control:.0%} by the Gaussian"
-        part += f" (above it: {', '.join(won) or 'no method'}"
-        parts.append(part + (f"; not above it: {', '.join(lost)})" if won and lost else ")"))
-    runs, n = rows["run"].nunique(), int(rows["n"].max())
-    networks = "one network" if runs == 1 else f"{runs} networks"
-    return (
-        f"On drawn faces, where the true evidence is known ({networks}, up to {n} faces a task): "
-        f"{'; '.join(parts)}."
-    )
 
 
 def trusted(methods) -> str:

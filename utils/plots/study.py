@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 
 from utils import vocabulary as words
 from utils.evaluation import calibration
@@ -15,6 +16,7 @@ from utils.plots import run, theme
 from utils.vocabulary import CLASSES, HEADLINE, LOWER_IS_BETTER, TASKS, written
 
 NAMES = words.TASK_LABELS | {"age_group": "age group", "bias": "age: predicted minus true"}
+DOT, PLAIN = {"marker": "o"}, {"color": theme.GREY}  # in a legend of colours and one of marks
 ZERO = [(name, 0, theme.BLACK, "-", "") for name in NAMES.values()]
 
 
@@ -23,19 +25,20 @@ def draw(report, study, progress=None):
 
     What cannot be drawn is noted in ``report.left_out``.
     """
-    none = pd.DataFrame({"dataset": []})
-    every, others = (report.tables.get(name, none) for name in ("seeds", "cross_dataset"))
+    others = report.tables.get("cross_dataset", pd.DataFrame({"dataset": []}))
     for dataset in report.findings:
         (progress or str)(f"{dataset}: figures")
         head = f"{dataset}_"
         held = {k.removeprefix(head): t for k, t in report.tables.items() if k.startswith(head)}
-        held["seeds"] = every[every["dataset"] == dataset]
         for name, function in FIGURES.items():
             _try(report, head + name, function, held, study, dataset)
         for row in held["best"].itertuples() if "best" in held else ():
-            told = (study.predictions[row.run], *([] if row.task == "age" else [row.task]), dataset)
-            for kind, function in OF_ONE["age" if row.task == "age" else "class"].items():
-                _try(report, f"{head}{row.task}_{kind}", function, *told, label=row.label)
+            told = study.predictions[row.run], dataset
+            if row.task == "age":
+                _try(report, f"{head}age_true_predicted", run.true_vs_predicted, *told, row.label)
+            elif len(CLASSES[row.task]) > 2:  # two shares need no picture
+                told = (told[0], row.task, dataset, row.label)
+                _try(report, f"{head}{row.task}_confusion", run.confusion, *told)
     for dataset in others["dataset"].unique():
         _try(report, f"cross_dataset_{dataset}", cross_dataset, others, dataset)
     return report
@@ -84,13 +87,13 @@ def _told(task, *value):
 
 
 def comparison(held, study, dataset):
-    """Every run on every task, beside the baseline and what others report."""
+    """What the first table shows, beside what others report; the baseline would squeeze it."""
     table, best = held["comparison"], held["best"].iloc[0]
+    table = table[table["label"].isin(held["main_readable"]["model"])]
     guess = table.iloc[-1]
-    lines = [(NAMES[t], guess[t], theme.RED, "--", words.BASELINE) for t in TASKS]
-    for row in references(dataset, drawn=True).itertuples():
-        lines.append((NAMES[row.task], row.value, theme.GREY, ":", "published or claimed"))
-    title = f"{best['label']}: {_told(*best[['task', 'value', 'ci_low', 'ci_high']])}, baseline "
+    style = (theme.GREY, ":", "published or claimed")
+    lines = [(NAMES[row.task], row.value, *style) for row in references(dataset, True).itertuples()]
+    title = f"{best['label']}: {_told(*best[['task', 'value']])}, baseline "
     title += written(guess[best["task"]], metric=HEADLINE[best["task"]], unit=True)
     figure, chosen = theme.dot_panels(_runs(table), lines), best["chosen_on"]
     return theme.finish(figure, title, dataset, "comparison", chosen_on=chosen)
@@ -108,65 +111,31 @@ def cost(held, study, dataset):
     rows = _runs(held["comparison"].dropna(subset=["flops"]))
     if rows.empty or rows["model"].nunique() < 2:
         raise DataError("the costs of fewer than two networks are known")
-    tasks, known, names = list(dict.fromkeys(rows["task"])), {}, []
+    tasks, known, ends = list(dict.fromkeys(rows["task"])), {}, []
     lines, columns = -(-len(tasks) // 2), min(len(tasks), 2)
     figure, grid = theme.canvas(lines, columns, 2.6 + 3.2 * lines, squeeze=False)
     for task, axes in zip(tasks, grid.ravel(), strict=False):
         here = rows[rows["task"] == task].sort_values("flops").assign(x=lambda t: t["flops"] / 1e9)
         on = here[front(here["x"], here["value"], HEADLINE[task] in LOWER_IS_BETTER)]
         axes.plot(on["x"], on["value"], "-", color=theme.GREY, lw=1.5, zorder=1)
-        guess = held["comparison"][task].iloc[-1]
-        known[words.BASELINE] = axes.axhline(guess, color=theme.RED, ls="--", lw=2)
         for row in here.itertuples():
-            style = {"fmt": row.mark, "color": row.tint, "ms": 9, "capsize": 3}
-            style["yerr"] = [[row.value - row.low], [row.high - row.value]]
-            known[row.label.rsplit(",", 1)[0]] = axes.errorbar(row.x, row.value, **style)
+            style = {"color": row.tint, "marker": row.mark, "ms": 8, "ls": ""}
+            spread = [[row.value - row.low], [row.high - row.value]]
+            axes.errorbar(row.x, row.value, spread, capsize=3, **style)
+            known[words.MODEL_LABELS.get(row.model, row.model)] = Line2D([], [], **style | DOT)
+            known[words.PROTOCOLS.get(row.protocol)] = Line2D([], [], **style | PLAIN)
         axes.set(xscale="log", xlabel="FLOPs an image (G)", title=NAMES[task])
-        axes.set_ylabel("years" if task == "age" else "accuracy")
-        names.append("; ".join(on["label"]))
+        if task == "age":
+            axes.set_ylabel("years")
+        else:
+            theme.percent(axes)
+        ends.append(on.iloc[[0, -1]])
     for axes in grid.ravel()[len(tasks) :]:
         axes.set_visible(False)
-    title = f"Best {NAMES[tasks[0]]} at each cost, from cheap to dear: {names[0]}"
+    ratio, values = ends[0]["x"].iloc[1] / ends[0]["x"].iloc[0], ends[0]["value"]
+    told = [written(value, metric=HEADLINE[tasks[0]], unit=True) for value in values]
+    title = f"{ratio:,.3g} times the operations take {NAMES[tasks[0]]} from {told[0]} to {told[1]}"
     return theme.finish(theme.legend(figure, known), title, dataset, "cost")
-
-
-def sizes(held, study, dataset):
-    """Networks that were fine-tuned in full at several input sizes: a line each, a panel a task."""
-    table = held["comparison"].query("protocol == 'finetune'").dropna(subset=["age"])
-    table = table[table.groupby("model")["input_size"].transform("nunique") > 1]
-    table = table.sort_values("seeds", ascending=False).drop_duplicates(["model", "input_size"])
-    if table.empty:
-        raise DataError("no network was fine-tuned in full at two input sizes")
-    tasks, known, gains = [t for t in TASKS if table[t].notna().any()], {}, []
-    figure, axes = theme.canvas(1, len(tasks), 4.2, squeeze=False)
-    for model, rows in table.sort_values("input_size").groupby("model", sort=False):
-        name = words.MODEL_LABELS.get(model, model)
-        for task, one in zip(tasks, axes[0], strict=True):
-            ends = [rows[task] - rows[f"{task}_low"], rows[f"{task}_high"] - rows[task]]
-            style = {"color": theme.colour(model), "marker": "D", "capsize": 3, "lw": 2}
-            drawn = one.errorbar(rows["input_size"], rows[task], yerr=ends, **style)
-            known[name] = drawn
-            one.set(title=theme.wrap(NAMES[task], 14), xlabel="input (pixels)")
-            one.set_xticks(sorted(table["input_size"].unique()))
-            one.tick_params(labelsize=theme.SMALL)
-        first, last = rows.iloc[0], rows.iloc[-1]
-        told = f"{name} {last['age'] - first['age']:+.2f} years"
-        gains.append(f"{told}, {first['input_size']:.0f} to {last['input_size']:.0f} px")
-    axes[0, 0].set_ylabel("years; else accuracy")
-    title = f"Change of the age error with the input: {'; '.join(gains)}".replace(" -", " \u2212")
-    return theme.finish(theme.legend(figure, known), title, dataset, "sizes")
-
-
-def seeds(held, study, dataset):
-    """Mean and standard deviation over seeds."""
-    table = held["seeds"][held["seeds"]["metric"] == held["seeds"]["task"].map(HEADLINE)]
-    ends = {"ci_low": table["mean"] - table["std"], "ci_high": table["mean"] + table["std"]}
-    tints = held["comparison"].set_index("label")["model"].map(theme.colour)
-    rows = _panels(table.assign(value=table["mean"], row=table["label"], **ends))
-    figure = theme.dot_panels(rows.assign(tint=rows["label"].map(tints).fillna(theme.BLACK)))
-    spread = table.groupby("task", sort=False)["std"].mean()
-    title = f"Mean standard deviation over seeds: {', '.join(map(_told, spread.index, spread))}"
-    return theme.finish(figure, title, dataset, "seeds")
 
 
 def subgroups(held, study, dataset):
@@ -186,34 +155,6 @@ def subgroups(held, study, dataset):
     title = f"{label} fails most often in {NAMES[gap['task']]} on {worst}, least on {least}"
     figure = theme.dot_panels(rows, [*lines, ZERO[-1]])
     return theme.finish(figure, title, dataset, "subgroups", small=SMALL)
-
-
-def cells(held, study, dataset):
-    """Heat-maps of the best network of each task by gender, ethnicity and age bin."""
-    table, _ = _of_best(held, "subgroups")
-    table = table[(table["by"] == " x ".join(AXES)) & (table["metric"] != "bias")]
-    table = table[~table["small"]]
-    if table.empty:
-        raise DataError(f"no {SMALL} faces with one age bin, gender and ethnicity")
-    tasks, worst = list(dict.fromkeys(table["task"])), []
-    size = {"height": 1.4 + 3.2 * len(tasks)}
-    figure, grid = theme.canvas(len(tasks), 2, squeeze=False, sharey=True, **size)
-    for task, panels in zip(tasks, grid, strict=True):
-        rows, metric = table[table["task"] == task], HEADLINE[task]
-        last = rows.loc[rows["value"].idxmax() if task == "age" else rows["value"].idxmin()]
-        worst.append(f"{_told(task, last['value'])} for {last['group']}")
-        limits = rows["value"].min(), rows["value"].max()
-        for gender, axes in zip(CLASSES["gender"], panels, strict=True):
-            here = rows[rows["gender"] == gender].set_index(["ethnicity", "age_bin"])
-            tone = here["value"].unstack().reindex(CLASSES["ethnicity"], columns=words.AGE_BINS)
-            n = here["n"].unstack().reindex_like(tone)
-            texts = [
-                [f"{written(v, metric=metric)}\n{k:,.0f}" if k == k else "" for v, k in line]
-                for line in np.stack([tone, n], axis=-1)
-            ]
-            theme.annotated(axes, tone.to_numpy(), texts, tone.index, tone.columns, limits, size=10)
-            axes.set(title=f"{NAMES[task]}, {gender}")
-    return theme.finish(figure, f"Worst cells: {'; '.join(worst)}", dataset, "cells", small=SMALL)
 
 
 def reliability(held, study, dataset):
@@ -244,6 +185,7 @@ def reliability(held, study, dataset):
 def age_coverage(held, study, dataset):
     """How often the true age lies inside its 80 % interval, all and by age bin."""
     table, label = _of_best(held, "coverage")
+    table = table[table["n"] >= SMALL]
     names = [f"{row.group} (n = {row.n:,})" for row in table.itertuples()]
     table = table.assign(task="age", metric="share", value=table["coverage"])
     own = table["interval"] != "conformal"
@@ -347,6 +289,8 @@ def cross_dataset(table, dataset):
     rows = table[(table["dataset"] == dataset) & (table["metric"] == table["task"].map(HEADLINES))]
     if rows.empty:
         raise DataError(f"{dataset}: no network was scored on it; run python -m utils.predict")
+    if rows["label"].nunique() == 1:
+        raise DataError(f"{dataset}: one network was scored on it, see the table")
     rows, cut = rows.assign(row=rows["label"]), rows["cropped"].astype(bool)
     home = rows.dropna(subset=["in_domain"]).drop_duplicates(["row", "task"])
     home = home.assign(value=home["in_domain"], ci_low=np.nan, ci_high=np.nan)
@@ -366,7 +310,5 @@ def cross_dataset(table, dataset):
     return theme.finish(figure, title, dataset, "cross_dataset", rows["n"].max())
 
 
-OF_ONE = {"age": {"true_predicted": run.true_vs_predicted, "error_by_age": run.error_by_age}}
-OF_ONE["class"] = {"confusion": run.confusion}
-_DRAWN = (comparison, cost, sizes, seeds, subgroups, cells, reliability, age_coverage, label_noise)
+_DRAWN = (comparison, cost, subgroups, reliability, age_coverage, label_noise)
 FIGURES = {one.__name__: one for one in (*_DRAWN, random_split, curves, ablations)}

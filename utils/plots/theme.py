@@ -21,7 +21,6 @@ BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D97B00", "#008F68", "#C44E9B"
 SKY, RED, BLACK, GREY = "#2F8FD0", "#C1121F", "#222222", "#767676"
 PALE = "#C9CDD1"  # of areas, never of a mark
 PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, RED, BLACK, GREY)
-GENDER_COLOURS = {"male": BLUE, "female": ORANGE}
 _LOOK = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 MODEL_COLOURS, PROTOCOL_MARKERS = _LOOK["models"], _LOOK["protocols"]
 INTERVALS = "95% interval by bootstrap over groups of near-duplicates"

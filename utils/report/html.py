@@ -141,7 +141,7 @@ def _align(soup: BeautifulSoup, table) -> None:
             elif number:
                 cell["class"] = [*cell.get("class", []), "number"]
                 for text in cell.find_all(string=re.compile(r"\[")):  # an interval stays together
-                    text.replace_with(re.sub(r" (?!\[)", "\N{NO-BREAK SPACE}", text))
+                    text.replace_with(re.sub(r"(?<=,) (?=[^[]*\])", "\N{NO-BREAK SPACE}", text))
     for row in table.find_all("tr"):
         row.attrs.pop("style", None)
         for place, cell in enumerate(row.find_all(["td", "th"])):

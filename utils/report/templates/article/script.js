@@ -1,4 +1,4 @@
-// Sorts tables, enlarges figures, marks the section in view, shows code.
+// Chooses rows and sorts tables, enlarges figures, marks the section in view, shows code.
 const all = (what, where = document) => [...where.querySelectorAll(what)];
 const make = (name, text, more) =>
   Object.assign(document.createElement(name), { textContent: text }, more);
@@ -16,6 +16,30 @@ if (folds.length) {
   };
   label.prepend(toggle);
   all("h1")[0].after(label);
+}
+
+// The columns of text before the numbers become choices; "all" is a group or every row.
+for (const table of all(".chooser table")) {
+  const rows = all("tbody tr", table), heads = all("thead th", table);
+  const form = make("form", "", { className: "choices" });
+  const told = make("p", "", { className: "caption" });
+  told.setAttribute("role", "status");
+  const choices = heads.slice(0, heads.findIndex((head) => head.matches(".number")));
+  const filters = choices.map((head, place) => {
+    const held = new Set(rows.map((row) => row.cells[place].textContent));
+    const label = make("label", head.textContent), select = make("select");
+    for (const name of new Set(["all", ...held])) select.append(make("option", name));
+    label.append(select);
+    form.append(label);
+    return (row) => select.value === row.cells[place].textContent || !held.has(select.value);
+  });
+  form.onchange = () => {
+    for (const row of rows) row.hidden = !filters.every((fits) => fits(row));
+    const shown = rows.filter((row) => !row.hidden);
+    told.textContent = shown.length ? "" : "Too few faces in this group.";
+  };
+  form.onchange();
+  table.closest(".scroll").before(form, told);
 }
 
 const number = (text) => parseFloat(text.replace(/[,\s]/g, "").replace("\u2212", "-"));
