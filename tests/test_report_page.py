@@ -118,6 +118,8 @@ def test_a_chooser_shows_the_rows_of_a_group(browser):
         return [row.is_displayed() for row in rows]
 
     assert choose(first, "all") == [True, True, False]  # all faces, every task
+    heads = browser.find_elements("css selector", ".chooser thead th")
+    assert [head.is_displayed() for head in heads][-3:] == [False, True, True]
     assert choose(second, "y") == [False, True, False]
     assert choose(first, "0-24") == [False, False, False]
     assert "Too few" in browser.find_element("css selector", "[role=status]").text

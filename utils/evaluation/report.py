@@ -65,10 +65,8 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
         made["results"] = kept.merge(scored[[*keys, "ci_low", "ci_high"]], on=keys, how="left")
     every, study = study, tables.comparable(study)
     scored = scored[scored["run"].isin(list(study.predictions))]
-    made["seeds"] = tables.seeds_table(scored)
-    say("other data sets")
-    made["cross_dataset"] = cross_dataset(every, *drawn)
-    made["cross_dataset_readable"] = cross_dataset_readable(made["cross_dataset"])
+    say("seeds, other data sets")
+    made |= _across(every, scored, drawn)
     for dataset in dict.fromkeys(scored["dataset"]):
         say(f"{dataset}: comparison and pairs")
         table, members = _systems(study, scored, dataset, listed.ensemble, drawn)
@@ -83,11 +81,17 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
         report.findings[dataset] = findings(of_set, dataset, made["cross_dataset"])
         report.advice[dataset] = advice(of_set["comparison"], of_set["pairs"])
         made |= {f"{dataset}_{name}": table for name, table in (of_set | _pages(of_set)).items()}
-    for dataset, rows in made["seeds"].groupby("dataset"):
-        made[f"{dataset}_seeds_readable"] = tables.seeds_readable(rows)
     report.left_out += [(name, "no run allows it") for name, table in made.items() if table.empty]
     report.tables = {name: table for name, table in made.items() if not table.empty}
     return report
+
+
+def _across(study, scored, drawn):
+    """Repeats of one system with other seeds, and networks on the data sets of others."""
+    seeds, elsewhere = tables.seeds_table(scored), cross_dataset(study, *drawn)
+    of_set = {f"{d}_seeds_readable": tables.seeds_readable(t) for d, t in seeds.groupby("dataset")}
+    page = cross_dataset_readable(elsewhere)
+    return {"seeds": seeds, "cross_dataset": elsewhere, "cross_dataset_readable": page} | of_set
 
 
 def _systems(study, scored, dataset, backbones, drawn):

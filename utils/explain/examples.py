@@ -33,7 +33,7 @@ def measure_examples(views, folder, task="gender") -> Path:
     [2, s, s]; maps uint8 [networks, 3, methods, side, side] of the first face, of the second, and
     of the first with the weights of every layer shuffled.
     """
-    names = common_faces(views)
+    views, names = sorted(views, key=lambda view: view.label), common_faces(views)
     said = np.stack([predicted(view.predictions.loc[names], task) for view in views])
     right = said == truth(views[0].predictions.loc[names], task)
     two = [right.sum(axis=0).argmax(), right.sum(axis=0).argmin()]

@@ -76,7 +76,7 @@ def examples(held, case, task="gender"):
     shares = inside(shown, np.broadcast_to(mask, shown.shape))["energy_inside"]
     alike, texts = similarity(trained, shown), [f"{share:.0%} inside" for share in shares]
     if case == 2:
-        texts = [f"alike by {value:.2f}" for value in alike]
+        texts = [f"{'stays' if r > FAILS_ABOVE else 'changes'}, r = {r:.2f}" for r in alike]
     for network, (said, right) in enumerate(zip(held["texts"], held["right"], strict=True)):
         some = range(network * len(maps.METHODS), (network + 1) * len(maps.METHODS))
         drawn = [maps.outlined(maps.overlay(picture, shown[k]), mask) for k in some]

@@ -27,6 +27,7 @@ _OBJECT = re.compile(r"^\[?<[\w.]+[ :(].*>\]?$", re.S)  # <Axes: ...> and the li
 _NUMBER = re.compile(
     r"^([-+−]?[\d,.\u202f ]*\d\s*(%|[kMG]|years|points)?(\s*[±(\[–].*)?|[–-]|NaN|nan|None|)$"
 )
+_JOINED = re.compile(r"(?<=,) (?=[^[]*\])|(?<=\]) (?=[a-z]{1,5}$)")  # in and behind an interval
 _DROPPED = "script style link iframe object embed base meta form audio video".split()
 
 
@@ -141,7 +142,7 @@ def _align(soup: BeautifulSoup, table) -> None:
             elif number:
                 cell["class"] = [*cell.get("class", []), "number"]
                 for text in cell.find_all(string=re.compile(r"\[")):  # an interval stays together
-                    text.replace_with(re.sub(r"(?<=,) (?=[^[]*\])", "\N{NO-BREAK SPACE}", text))
+                    text.replace_with(re.sub(_JOINED, "\N{NO-BREAK SPACE}", text))
     for row in table.find_all("tr"):
         row.attrs.pop("style", None)
         for place, cell in enumerate(row.find_all(["td", "th"])):

@@ -31,10 +31,14 @@ for (const table of all(".chooser table")) {
     for (const name of new Set(["all", ...held])) select.append(make("option", name));
     label.append(select);
     form.append(label);
-    return (row) => select.value === row.cells[place].textContent || !held.has(select.value);
+    return (row) => { // the choice stands above: no need of its column
+      const chosen = row.cells[place], one = held.has(select.value);
+      heads[place].hidden = chosen.hidden = one;
+      return !one || select.value === chosen.textContent;
+    };
   });
   form.onchange = () => {
-    for (const row of rows) row.hidden = !filters.every((fits) => fits(row));
+    for (const row of rows) row.hidden = filters.map((fits) => fits(row)).includes(false);
     const shown = rows.filter((row) => !row.hidden);
     told.textContent = shown.length ? "" : "Too few faces in this group.";
   };
