@@ -26,7 +26,7 @@ def grid(rows, titles, title, dataset, caption="", n=None, names=(), **values):
     The map is drawn over the picture, the text below it, in red where `wrong`; `titles` stand
     above the columns, `names` before the rows; the rest is for `utils.plots.theme.finish`.
     """
-    told = any(cell is not None and cell[2] for cell in sum(rows, []))
+    told = any(cell is not None and len(cell[2]) > 0 for cell in sum(rows, []))
     height, width = (1.9 if told else 1.7) * len(rows) + 1.2, max(1.8 * len(titles), 5)
     figure, axes = theme.canvas(len(rows), len(titles), height, width, squeeze=False)
     for axis, cell in zip(axes.ravel(), sum(rows, []), strict=True):
