@@ -2,13 +2,14 @@
 
 import io
 import logging
+import re
 from pathlib import Path
 
 from flask import Flask, Request, Response, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from utils.demo.analysis import Analyst
-from utils.demo.pictures import MAX_BYTES, MAX_PIXELS, TOO_LARGE, Refused, decode
+from utils.demo.pictures import MAX_BYTES, MAX_PIXELS, TOO_LARGE, Refused
 from utils.demo.worker import Worker
 
 FORM_OVERHEAD = 16_384  # boundaries and headers of the multipart body
@@ -38,8 +39,11 @@ class MemoryRequest(Request):
         return io.BytesIO()
 
 
-def create_app(analyst: Analyst, worker: Worker) -> Flask:
-    """Build the application; `worker` does all decoding and predicting."""
+def create_app(analyst: Analyst, worker: Worker, names=()) -> Flask:
+    """Build the application; `worker` does all decoding and predicting.
+
+    Requests for a host that is not among the `names`, if there are any, are refused.
+    """
     app = Flask(__name__)
     app.request_class = MemoryRequest
     app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES + FORM_OVERHEAD
@@ -47,6 +51,13 @@ def create_app(analyst: Analyst, worker: Worker) -> Flask:
     app.register_error_handler(Exception, _answer)
     app.after_request(_finish)
     limits = {"max_bytes": MAX_BYTES, "max_pixels": MAX_PIXELS}
+
+    @app.before_request
+    def check_host():  # else any site could point its own name at this computer
+        host = re.sub(r":\d+$", "", request.headers.get("Host", "")).lower()
+        if names and host and host not in names:
+            message = f"The name {host[:100]} is not served here; allow it with --name."
+            raise Refused(400, "unknown_host", message)
 
     @app.get("/")
     def page():
@@ -58,15 +69,19 @@ def create_app(analyst: Analyst, worker: Worker) -> Flask:
 
     @app.post("/api/predict")
     def predict():
-        if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        if _is_foreign():
             raise Refused(403, "cross_site", "Requests from other sites are not answered.")
         whole, details = _flag("whole"), _flag("details")
         model = analyst.model(request.args.get("model"))
         if len(uploads := request.files.getlist("image")) != 1:
             raise Refused(400, "no_image", "Send one picture as the form field 'image'.")
-        content = uploads[0].stream.read(MAX_BYTES + 1)
-        # Decoded by the worker, so that only one large picture is in memory at a time.
-        return jsonify(worker.run(lambda: analyst.analyse(decode(content), model, whole, details)))
+        content = uploads[0].stream.getvalue()
+        gone = request.environ.get("waitress.client_disconnected", lambda: False)
+
+        def job():  # decoded by the worker, so that only one large picture is in memory at a time
+            return analyst.analyse(worker.decode(content), model, whole, details)
+
+        return jsonify(worker.run(job, gone))
 
     @app.get("/healthz")
     def health():
@@ -76,6 +91,14 @@ def create_app(analyst: Analyst, worker: Worker) -> Flask:
         return jsonify(state), 200 if well else 503
 
     return app
+
+
+def _is_foreign() -> bool:
+    """Whether a page of another site asks: browsers say so, older ones name the page's origin."""
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site:
+        return site not in ("same-origin", "none")
+    return origin is not None and origin.partition("://")[2] != request.host
 
 
 def _flag(name: str) -> bool:
@@ -88,7 +111,9 @@ def _flag(name: str) -> bool:
 def _answer(error: Exception):
     """Any error as JSON; what was not foreseen is told to the console, never to the visitor."""
     if isinstance(error, RequestEntityTooLarge):
-        error = Refused(*TOO_LARGE)
+        form = (413, "form_too_large", "Send the picture as a file; other fields must be short.")
+        whole = (request.content_length or 0) > MAX_BYTES + FORM_OVERHEAD
+        error = Refused(*(TOO_LARGE if whole else form))
     elif isinstance(error, HTTPException):
         code = error.name.lower().replace(" ", "_")
         methods = getattr(error, "valid_methods", None)

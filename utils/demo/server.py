@@ -9,14 +9,42 @@ import threading
 import time
 
 from waitress import create_server
+from waitress.channel import HTTPChannel
+from waitress.task import ErrorTask
 
 from utils.demo.analysis import Analyst
-from utils.demo.app import FORM_OVERHEAD, create_app
+from utils.demo.app import FORM_OVERHEAD, HEADERS, create_app
 from utils.demo.pictures import MAX_BYTES, Refused
 from utils.demo.worker import Worker
 
 MEMORY = 64_000_000  # buffers below this never become temporary files
 GRACE = 20.0  # seconds for what is being answered when the server is told to stop
+DEADLINE = 60.0  # seconds from a request's first byte to the end of its answer
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+class _ErrorTask(ErrorTask):
+    """Waitress's own refusals (400, 413, 431) with the headers of all other answers."""
+
+    def execute(self):
+        self.response_headers.extend(HEADERS.items())
+        super().execute()
+
+
+class _Connection(HTTPChannel):
+    """A connection that is closed when a request and its answer take too long."""
+
+    error_task_class = _ErrorTask
+    began = float("inf")
+
+    def received(self, data):
+        if self.request is None:
+            self.began = time.monotonic()
+        return super().received(data)
+
+    def writable(self):  # asked at each turn of the server's loop
+        self.will_close |= time.monotonic() - self.began > DEADLINE
+        return super().writable()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -33,16 +61,23 @@ def listen(host: str, port: int) -> socket.socket:
         raise ValueError(f"cannot listen on {host}, port {port}: {why}") from None
 
 
-def make_server(analyst: Analyst, bound: socket.socket, worker: Worker | None = None):
-    """A server that listens already on a socket of `listen`; see `serve`."""
+def make_server(analyst: Analyst, bound: socket.socket, worker: Worker | None = None, names=()):
+    """A server that listens already on a socket of `listen`; see `serve`.
+
+    On loopback, or where `names` are given, requests for a host of another name are refused.
+    """
     worker = worker or Worker()
+    if names or bound.getsockname()[0].startswith(("127.", "::1")):
+        names = {*names, *LOOPBACK, bound.getsockname()[0]}
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     server = create_server(
-        create_app(analyst, worker),
+        create_app(analyst, worker, names),
         sockets=[bound],
         # Each waiting picture holds a thread; the others serve the page and say "busy".
         threads=worker.length + 8,
         connection_limit=256,
+        channel_request_lookahead=1,  # else a client that goes away is not noticed
+        server_name="localhost",
         max_request_body_size=MAX_BYTES + FORM_OVERHEAD,
         max_request_header_size=16_384,
         inbuf_overflow=MEMORY,
@@ -51,6 +86,7 @@ def make_server(analyst: Analyst, bound: socket.socket, worker: Worker | None = 
         channel_timeout=30,
         ident=None,
     )
+    server.channel_class = _Connection
     if not analyst.ready:
         threading.Thread(target=_warm_up, args=(analyst, worker), daemon=True).start()
     return server

@@ -5,8 +5,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 
+from utils.demo.decoder import Decoder
 from utils.demo.pictures import Refused
 
 QUEUE_LENGTH = 8
@@ -18,8 +19,8 @@ class Worker:
 
     def __init__(self, length: int = QUEUE_LENGTH, time_limit: float = TIME_LIMIT):
         self.length, self.time_limit = length, time_limit
+        self.decode = Decoder()  # for jobs
         self._jobs: queue.Queue = queue.Queue(length)
-        self._seconds = 1.0  # running mean of a job
         self._began = float("inf")  # of the job at work
         self._thread = threading.Thread(target=self._work, name="faces", daemon=True)
         self._thread.start()
@@ -34,8 +35,11 @@ class Worker:
         """Whether the thread runs, and no job is older than the limit."""
         return self._thread.is_alive() and time.monotonic() - self._began < self.time_limit
 
-    def run(self, job: Callable):
-        """Do a job in the worker's thread; `Refused` if the queue is full or the time is over."""
+    def run(self, job: Callable, gone: Callable[[], bool] = lambda: False):
+        """Do a job in the worker's thread; `Refused` if the queue is full or the time is over.
+
+        A job that has not begun when its asker is `gone` is not done.
+        """
         future: Future = Future()
         entry = (future, job)
         try:
@@ -43,11 +47,10 @@ class Worker:
         except queue.Full:
             message = "Too many pictures are waiting; try again in a moment."
             raise Refused(429, "busy", message, self._retry_after()) from None
-        try:
-            return future.result(timeout=self.time_limit)
-        except TimeoutError:
-            if future.done():  # the job's own error
-                raise
+        until = time.monotonic() + self.time_limit
+        while time.monotonic() < until and not gone():
+            if wait([future], timeout=0.1).done:
+                return future.result()
         future.cancel()
         with contextlib.suppress(ValueError), self._jobs.mutex:  # it has begun, for nobody
             self._jobs.queue.remove(entry)
@@ -55,7 +58,7 @@ class Worker:
         raise Refused(503, "timeout", message, self._retry_after())
 
     def _retry_after(self) -> dict:
-        return {"Retry-After": str(max(1, round(self._seconds * (self.waiting + 1))))}
+        return {"Retry-After": str(self.waiting + 1)}  # a job takes a second at most
 
     def _work(self) -> None:
         while True:
@@ -67,6 +70,5 @@ class Worker:
                 future.set_result(job())
             except BaseException as error:  # handed to the request; the worker lives on
                 future.set_exception(error)
-            self._seconds += 0.2 * (time.monotonic() - self._began - self._seconds)
             self._began = float("inf")
             del future, job  # no picture outlives its request

@@ -1,0 +1,113 @@
+"""Small files that cost much: each is given up in time, and the next picture is decoded."""
+
+import io
+import os
+import struct
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from utils.datasets.pictures import open_rgb
+from utils.demo import decoder
+from utils.demo.pictures import Refused, decode
+from utils.demo.worker import Worker
+
+
+@pytest.fixture(scope="module")
+def apart():
+    return decoder.Decoder()
+
+
+def encoded(picture, kind, **options):
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def chunk(kind, content=b""):
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+
+GOOD = encoded(Image.new("RGB", (64, 48), "red"), "PNG")
+JPEG = encoded(Image.new("RGB", (64, 48)), "JPEG")
+GIF = encoded(Image.new("P", (64, 48)), "GIF")
+BMP = encoded(Image.new("L", (64, 48)), "BMP")
+START = GIF.index(b",\0\0\0\0")
+COSTLY = {
+    "empty chunks": GOOD[:33] + chunk(b"teXt") * 120_000 + GOOD[33:],
+    "empty chunks of pixels": GOOD[:-12] + chunk(b"IDAT") * 120_000 + GOOD[-12:],
+    "fill": JPEG[:2] + b"\xff" * 200_000 + JPEG[2:],
+    "empty segments": JPEG[:2] + b"\xff\xe5\0\2" * 120_000 + JPEG[2:],
+    "comments": GIF[:START] + b"!\xfe\1a\0" * 120_000 + GIF[START:],
+    "run lengths": BMP[:30] + b"\1" + BMP[31:],
+    "scans": JPEG[:-2] + JPEG[JPEG.index(b"\xff\xda") : -2] * 150 + JPEG[-2:],
+}
+
+
+@pytest.mark.parametrize("case", COSTLY)
+def test_costly_files_are_refused_before_they_cost_much(case):
+    begun = time.process_time()
+    with pytest.raises(Refused) as refused:
+        decode(COSTLY[case])
+    assert refused.value.code == "too_costly" and time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize("limit", ["CPU_LIMIT", "TIME_LIMIT"])
+def test_what_takes_too_long_is_ended_and_the_next_picture_decoded(apart, monkeypatch, limit):
+    """A progressive JPEG below the limit of scans, each of which passes over all pixels."""
+    slow = encoded(Image.new("L", (4000, 4000)), "JPEG", progressive=True)
+    last = slow[slow.rindex(b"\xff\xda") : -2]
+    slow = slow[:-2] + last * 60 + slow[-2:]
+    assert apart(GOOD).size == (64, 48)
+    before = apart._child.pid
+    monkeypatch.setattr(decoder, limit, 0)
+    with pytest.raises(Refused, match="costs too much"):
+        apart(slow)
+    assert not psutil.pid_exists(before)
+    monkeypatch.undo()
+    assert apart(GOOD).image.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_memory_is_limited_and_a_child_that_is_killed_is_replaced(monkeypatch):
+    large = encoded(Image.new("1", (6000, 6000)), "PNG")  # 1 kB; more than 100 MB in memory
+    monkeypatch.setattr(decoder, "MEMORY_LIMIT", 60_000_000)
+    monkeypatch.setattr(decoder.Decoder, "_answer", lambda self: self._pipe.recv())
+    small = decoder.Decoder()
+    with pytest.raises(Refused, match="too much memory"):
+        small(large)
+    assert small(GOOD).size == (64, 48)
+    os.kill(small._child.pid, 9)
+    with pytest.raises(Refused, match="costs too much"):
+        small(large)
+    assert small(GOOD).size == (64, 48)
+    small._stop()
+
+
+def test_sixteen_bits_are_scaled_without_eight_bytes_a_pixel():
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    seen = np.asarray(open_rgb(encoded(Image.fromarray(values), "PNG")))
+    assert (seen == np.rint(values / 257)[..., None]).all()
+
+
+def test_who_goes_away_gives_up_the_place_in_the_queue():
+    worker, gate, left, ran = Worker(length=1), threading.Event(), threading.Event(), []
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(worker.run, gate.wait)
+        while worker.waiting or first.running() is False:
+            time.sleep(0.01)
+        second = pool.submit(worker.run, lambda: ran.append(1), left.is_set)
+        while not worker.waiting:
+            time.sleep(0.01)
+        left.set()
+        with pytest.raises(Refused):
+            second.result(5)
+        assert not worker.waiting
+        gate.set()
+        assert first.result(5) and not ran and worker.run(lambda: 2) == 2

@@ -1,0 +1,78 @@
+"""Decoding in a process of its own: what costs too much time or memory ends with it."""
+
+import atexit
+import contextlib
+import multiprocessing
+import signal
+
+import psutil
+from PIL import Image
+
+from utils.demo.pictures import TOO_COSTLY, Picture, Refused, decode
+
+CPU_LIMIT = 5.0  # seconds of one picture; 50 million pixels take 1.5
+TIME_LIMIT = 15  # seconds by the clock, on a machine that does other things too
+MEMORY_LIMIT = 1_200_000_000  # bytes of one picture; 50 million pixels take 800 MB
+_KIND = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+_CONTEXT = multiprocessing.get_context(_KIND)
+if _KIND == "forkserver":
+    _CONTEXT.set_forkserver_preload([__name__])  # the next child is there at once
+
+
+class Decoder:
+    """Decodes one picture at a time in a child process, which is replaced where it fails."""
+
+    def __init__(self):
+        self._child = self._pipe = None
+        atexit.register(self._stop)
+
+    def __call__(self, content: bytes) -> Picture:
+        """What `decode` makes of a file; `Refused` if that costs too much."""
+        if not (self._child and self._child.is_alive()):
+            self._pipe, theirs = _CONTEXT.Pipe()
+            given = (theirs, MEMORY_LIMIT)
+            self._child = _CONTEXT.Process(target=_work, args=given, daemon=True)
+            self._child.start()
+            theirs.close()
+        answer = None
+        with contextlib.suppress(EOFError, OSError, psutil.Error):  # it ended by itself
+            self._pipe.send_bytes(content)
+            answer = self._answer()
+        if answer is None:
+            self._stop()
+        if isinstance(answer, Picture):
+            return answer
+        raise Refused(*answer or TOO_COSTLY)
+
+    def _answer(self):
+        """What the child sends; None if the picture costs too much."""
+        child = psutil.Process(self._child.pid)
+        limit = sum(child.cpu_times()[:2]) + CPU_LIMIT  # user and system
+        for _ in range(TIME_LIMIT * 10):
+            if self._pipe.poll(0.1):
+                return self._pipe.recv()
+            if sum(child.cpu_times()[:2]) > limit or child.memory_info().rss > MEMORY_LIMIT:
+                break
+        return None
+
+    def _stop(self) -> None:
+        if self._child:
+            self._child.kill()
+            self._child.join()
+
+
+def _work(pipe, memory: int) -> None:
+    """The child: decode what arrives until the server is gone."""
+    for name in (signal.SIGINT, signal.SIGTERM):  # sent to a whole group; the server decides
+        signal.signal(name, signal.SIG_IGN)
+    Image.MAX_IMAGE_PIXELS = None  # `decode` has a limit of its own
+    if psutil.LINUX:  # elsewhere the parent alone looks
+        room = psutil.Process().memory_info().vms + memory
+        psutil.Process().rlimit(psutil.RLIMIT_AS, (room, room))
+    with contextlib.suppress(EOFError):
+        while True:
+            try:
+                answer = decode(pipe.recv_bytes())
+            except Refused as error:
+                answer = (error.status, error.code, str(error))
+            pipe.send(answer)
