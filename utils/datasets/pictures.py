@@ -2,7 +2,6 @@
 
 import errno
 import io
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -82,10 +81,8 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
         raise DataError(
             f"pixels run from {low:g} to {high:g}; expected 0 to 1, 0 to 255 or 0 to 65535"
         )
-    factor = 1.0
-    if picture.mode == "F" and high <= 1:
-        factor = 255.0
-    elif picture.mode.startswith("I;16") or high > 255:
+    factor = 255.0 if picture.mode == "F" and high <= 1 else 1.0
+    if picture.mode.startswith("I;16") or high > 255:
         factor = 1 / 257
     # Half the memory of float64, which matters for 50 million pixels.
     values = np.multiply(values, factor, dtype=np.float32)

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import re
 from pathlib import Path
 
 from flask import Flask, Request, Response, jsonify, render_template, request
@@ -42,22 +41,16 @@ class MemoryRequest(Request):
 def create_app(analyst: Analyst, worker: Worker, names=()) -> Flask:
     """Build the application; `worker` does all decoding and predicting.
 
-    Requests for a host that is not among the `names`, if there are any, are refused.
+    Only requests for a host among the `names`, if there are any, are answered.
     """
     app = Flask(__name__)
     app.request_class = MemoryRequest
     app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES + FORM_OVERHEAD
+    app.config["TRUSTED_HOSTS"] = names  # else any site could give this computer its own name
     app.json.sort_keys = False
     app.register_error_handler(Exception, _answer)
     app.after_request(_finish)
     limits = {"max_bytes": MAX_BYTES, "max_pixels": MAX_PIXELS}
-
-    @app.before_request
-    def check_host():  # else any site could point its own name at this computer
-        host = re.sub(r":\d+$", "", request.headers.get("Host", "")).lower()
-        if names and host and host not in names:
-            message = f"The name {host[:100]} is not served here; allow it with --name."
-            raise Refused(400, "unknown_host", message)
 
     @app.get("/")
     def page():
@@ -69,7 +62,10 @@ def create_app(analyst: Analyst, worker: Worker, names=()) -> Flask:
 
     @app.post("/api/predict")
     def predict():
-        if _is_foreign():
+        # Browsers say whether another site asks; older ones only name the page's origin.
+        site = request.headers.get("Sec-Fetch-Site", "none")
+        origin = request.headers.get("Origin", f"://{request.host}").partition("://")[2]
+        if site not in ("same-origin", "none") or origin != request.host:
             raise Refused(403, "cross_site", "Requests from other sites are not answered.")
         whole, details = _flag("whole"), _flag("details")
         model = analyst.model(request.args.get("model"))
@@ -93,14 +89,6 @@ def create_app(analyst: Analyst, worker: Worker, names=()) -> Flask:
     return app
 
 
-def _is_foreign() -> bool:
-    """Whether a page of another site asks: browsers say so, older ones name the page's origin."""
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site:
-        return site not in ("same-origin", "none")
-    return origin is not None and origin.partition("://")[2] != request.host
-
-
 def _flag(name: str) -> bool:
     value = request.args.get(name, "false").lower()
     if value not in ("true", "false"):
@@ -118,7 +106,7 @@ def _answer(error: Exception):
         code = error.name.lower().replace(" ", "_")
         methods = getattr(error, "valid_methods", None)
         headers = {"Allow": ", ".join(methods)} if methods else {}
-        error = Refused(error.code or 500, code, f"{error.name}.", headers)
+        error = Refused(error.code or 500, code, error.description, headers)
     elif not isinstance(error, Refused):
         log.error("unexpected error", exc_info=error)
         error = Refused(500, "internal", "Something went wrong here; the picture was not kept.")

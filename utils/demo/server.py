@@ -20,7 +20,6 @@ from utils.demo.worker import Worker
 MEMORY = 64_000_000  # buffers below this never become temporary files
 GRACE = 20.0  # seconds for what is being answered when the server is told to stop
 DEADLINE = 60.0  # seconds from a request's first byte to the end of its answer
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 class _ErrorTask(ErrorTask):
@@ -64,11 +63,11 @@ def listen(host: str, port: int) -> socket.socket:
 def make_server(analyst: Analyst, bound: socket.socket, worker: Worker | None = None, names=()):
     """A server that listens already on a socket of `listen`; see `serve`.
 
-    On loopback, or where `names` are given, requests for a host of another name are refused.
+    Only requests for one of the `names` are answered; without any, and off loopback, all are.
     """
-    worker = worker or Worker()
-    if names or bound.getsockname()[0].startswith(("127.", "::1")):
-        names = {*names, *LOOPBACK, bound.getsockname()[0]}
+    worker, address = worker or Worker(), bound.getsockname()[0]
+    if names or address.startswith("127."):
+        names = ["localhost", "127.0.0.1", address, *names]
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     server = create_server(
         create_app(analyst, worker, names),
@@ -113,5 +112,6 @@ def serve(server) -> None:
 
 
 def _warm_up(analyst: Analyst, worker: Worker) -> None:
-    with contextlib.suppress(Refused):  # past the time limit it goes on in the worker
-        worker.run(analyst.warm_up)
+    for job in (functools.partial(worker.decode, b""), analyst.warm_up):
+        with contextlib.suppress(Refused):  # past the time limit it goes on in the worker
+            worker.run(job)

@@ -1,11 +1,9 @@
 """One worker, one bounded queue: one picture at a time, and nobody waits for ever."""
 
-import contextlib
-import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from utils.demo.decoder import Decoder
 from utils.demo.pictures import Refused
@@ -20,55 +18,48 @@ class Worker:
     def __init__(self, length: int = QUEUE_LENGTH, time_limit: float = TIME_LIMIT):
         self.length, self.time_limit = length, time_limit
         self.decode = Decoder()  # for jobs
-        self._jobs: queue.Queue = queue.Queue(length)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="faces")
+        self._lock, self._asked = threading.Lock(), []
         self._began = float("inf")  # of the job at work
-        self._thread = threading.Thread(target=self._work, name="faces", daemon=True)
-        self._thread.start()
 
     @property
     def waiting(self) -> int:
         """Jobs that wait."""
-        return self._jobs.qsize()
+        return sum(not (job.running() or job.done()) for job in list(self._asked))
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs, and no job is older than the limit."""
-        return self._thread.is_alive() and time.monotonic() - self._began < self.time_limit
+        """Whether no job is older than the limit."""
+        return time.monotonic() - self._began < self.time_limit
 
     def run(self, job: Callable, gone: Callable[[], bool] = lambda: False):
         """Do a job in the worker's thread; `Refused` if the queue is full or the time is over.
 
-        A job that has not begun when its asker is `gone` is not done.
+        A job that has not begun by then, or when who asked is `gone`, is not done.
         """
-        future: Future = Future()
-        entry = (future, job)
-        try:
-            self._jobs.put_nowait(entry)
-        except queue.Full:
-            message = "Too many pictures are waiting; try again in a moment."
-            raise Refused(429, "busy", message, self._retry_after()) from None
+        with self._lock:
+            if self.waiting >= self.length:
+                told = "Too many pictures are waiting; try again in a moment."
+                raise self._refused(429, "busy", told)
+            future = self._pool.submit(self._timed, job)
+            self._asked.append(future)
         until = time.monotonic() + self.time_limit
-        while time.monotonic() < until and not gone():
-            if wait([future], timeout=0.1).done:
-                return future.result()
-        future.cancel()
-        with contextlib.suppress(ValueError), self._jobs.mutex:  # it has begun, for nobody
-            self._jobs.queue.remove(entry)
-        message = "The picture took too long; try again later or a smaller one."
-        raise Refused(503, "timeout", message, self._retry_after())
+        try:
+            while time.monotonic() < until and not gone():
+                if wait([future], timeout=0.1).done:
+                    return future.result()
+        finally:
+            future.cancel()
+            self._asked.remove(future)
+        told = "The picture took too long; try again later or a smaller one."
+        raise self._refused(503, "timeout", told)
 
-    def _retry_after(self) -> dict:
-        return {"Retry-After": str(self.waiting + 1)}  # a job takes a second at most
+    def _refused(self, status: int, code: str, message: str) -> Refused:
+        return Refused(status, code, message, {"Retry-After": str(self.waiting + 1)})
 
-    def _work(self) -> None:
-        while True:
-            future, job = self._jobs.get()
-            if not future.set_running_or_notify_cancel():
-                continue
-            self._began = time.monotonic()
-            try:
-                future.set_result(job())
-            except BaseException as error:  # handed to the request; the worker lives on
-                future.set_exception(error)
+    def _timed(self, job: Callable):
+        self._began = time.monotonic()
+        try:
+            return job()
+        finally:
             self._began = float("inf")
-            del future, job  # no picture outlives its request
