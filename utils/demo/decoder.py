@@ -10,8 +10,8 @@ from PIL import Image
 
 from utils.demo.pictures import TOO_COSTLY, Picture, Refused, decode
 
-CPU_LIMIT = 5.0  # seconds of one picture; 50 million pixels take 1.5
-TIME_LIMIT = 15  # seconds by the clock, on a machine that does other things too
+CPU_LIMIT = 4.0  # seconds of one picture; 50 million pixels take 1.5
+TIME_LIMIT = 15.0  # seconds by the clock, on a machine that does other things too
 MEMORY_LIMIT = 1_200_000_000  # bytes of one picture; 50 million pixels take 800 MB
 _CONTEXT = multiprocessing.get_context("spawn")  # TensorFlow's threads bear no fork
 
@@ -26,31 +26,24 @@ class Decoder:
     def __call__(self, content: bytes) -> Picture:
         """What `decode` makes of a file; `Refused` if that costs too much."""
         answer = None
-        with contextlib.suppress(EOFError, OSError, psutil.Error):  # it ended by itself
+        with contextlib.suppress(EOFError, OSError):  # the child has ended
             if not (self._child and self._child.is_alive()):
-                self._pipe, theirs = _CONTEXT.Pipe()
-                self._child = _CONTEXT.Process(target=_work, args=(theirs, MEMORY_LIMIT))
-                self._child.start()
-                theirs.close()
-                self._pipe.recv()  # its imports are no cost of the picture
+                self._start()
             self._pipe.send_bytes(content)
-            answer = self._answer()
-        if answer is None:
-            self._stop()
+            answer = self._pipe.recv() if self._pipe.poll(TIME_LIMIT) else None
         if isinstance(answer, Picture):
             return answer
+        if answer is None:
+            self._stop()
         raise Refused(*answer or TOO_COSTLY)
 
-    def _answer(self):
-        """What the child sends; None if the picture costs too much."""
-        child = psutil.Process(self._child.pid)
-        limit = sum(child.cpu_times()[:2]) + CPU_LIMIT  # user and system
-        for _ in range(TIME_LIMIT * 10):
-            if self._pipe.poll(0.1):
-                return self._pipe.recv()
-            if sum(child.cpu_times()[:2]) > limit:
-                break
-        return None
+    def _start(self) -> None:
+        self._pipe, theirs = _CONTEXT.Pipe()
+        limits = (CPU_LIMIT, MEMORY_LIMIT)
+        self._child = _CONTEXT.Process(target=_work, args=(theirs, *limits))
+        self._child.start()
+        theirs.close()
+        self._pipe.recv()  # "ready": its imports are no cost of the picture
 
     def _stop(self) -> None:
         if self._child:
@@ -58,7 +51,7 @@ class Decoder:
             self._child.join()
 
 
-def _work(pipe, memory: int) -> None:
+def _work(pipe, seconds: float, memory: int) -> None:
     """The child: decode what arrives until the server is gone."""
     for name in (signal.SIGINT, signal.SIGTERM):  # sent to a whole group; the server decides
         signal.signal(name, signal.SIG_IGN)
@@ -70,7 +63,10 @@ def _work(pipe, memory: int) -> None:
     with contextlib.suppress(EOFError):
         while True:
             pipe.send(answer)
+            content = pipe.recv_bytes()
+            if hasattr(signal, "setitimer"):  # not on Windows
+                signal.setitimer(signal.ITIMER_PROF, seconds)  # of this process; then it ends
             try:
-                answer = decode(pipe.recv_bytes())
+                answer = decode(content)
             except Refused as error:
                 answer = (error.status, error.code, str(error))
