@@ -1,6 +1,8 @@
 """Small files that cost much: each is given up in time, and the next picture is decoded."""
 
+import contextlib
 import io
+import multiprocessing
 import struct
 import threading
 import time
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from utils.datasets.pictures import open_rgb
-from utils.demo import decoder
+from utils.demo import worker
 from utils.demo.pictures import Refused, decode
 from utils.demo.worker import Worker
 
@@ -52,27 +54,33 @@ def test_costly_files_are_refused_before_they_cost_much(case):
     assert refused.value.code == "too_costly" and time.process_time() - begun < 2
 
 
-@pytest.mark.parametrize("limit", ["CPU_LIMIT", "TIME_LIMIT"])
-def test_what_takes_too_long_is_ended_and_the_next_picture_decoded(monkeypatch, limit):
-    """By the time of the processor, or by the clock."""
-    slow, apart = encoded(Image.new("L", (4000, 4000)), "JPEG"), decoder.Decoder()
+def test_what_takes_too_long_is_ended_and_the_next_picture_decoded(monkeypatch):
+    slow, one = encoded(Image.new("L", (4000, 4000)), "JPEG"), Worker()
+    one.decode(GOOD)
+    (child,) = multiprocessing.active_children()
     with monkeypatch.context() as patch:
-        patch.setattr(decoder, limit, 0.01)
+        patch.setattr(worker, "DECODE_LIMIT", 0.001)
         with pytest.raises(Refused, match="costs too much"):
-            apart(slow)
-    assert not apart._child.is_alive()
-    assert apart(GOOD).image.getpixel((0, 0)) == (255, 0, 0)
-    apart._stop()
+            one.decode(slow)
+    child.join(10)
+    assert not child.is_alive()
+    picture, size = one.decode(GOOD)
+    assert picture.getpixel((0, 0)) == (255, 0, 0) and size == (64, 48)
 
 
-def test_memory_is_limited(monkeypatch):
+def test_memory_is_limited_and_a_child_that_the_system_ended_is_replaced(monkeypatch):
     large = encoded(Image.new("1", (6000, 6000)), "PNG")  # 5 kB; more than 100 MB in memory
-    monkeypatch.setattr(decoder, "MEMORY_LIMIT", 60_000_000)
-    small = decoder.Decoder()
+    monkeypatch.setattr(worker, "MEMORY_LIMIT", 60_000_000)
+    small = Worker()
     with pytest.raises(Refused, match="too much memory"):
-        small(large)
-    assert small(GOOD).size == (64, 48)
-    small._stop()
+        small.decode(large)
+    assert small.decode(GOOD)[1] == (64, 48)
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
+    with contextlib.suppress(Refused):  # the first one afterwards may be lost
+        small.decode(GOOD)
+    assert small.decode(GOOD)[1] == (64, 48)
 
 
 def test_sixteen_bits_are_scaled_without_eight_bytes_a_pixel():
@@ -82,17 +90,17 @@ def test_sixteen_bits_are_scaled_without_eight_bytes_a_pixel():
 
 
 def test_who_goes_away_gives_up_the_place_in_the_queue():
-    worker, gate, left, ran = Worker(length=1), threading.Event(), threading.Event(), []
+    one, gate, left, ran = Worker(length=1), threading.Event(), threading.Event(), []
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(worker.run, gate.wait)
-        while worker.waiting or first.running() is False:
+        first = pool.submit(one.run, gate.wait)
+        while not one._turn.locked():
             time.sleep(0.01)
-        second = pool.submit(worker.run, lambda: ran.append(1), left.is_set)
-        while not worker.waiting:
+        second = pool.submit(one.run, lambda: ran.append(1), left.is_set)
+        while not one.waiting:
             time.sleep(0.01)
         left.set()
         with pytest.raises(Refused):
             second.result(5)
-        assert not worker.waiting
+        assert not one.waiting
         gate.set()
-        assert first.result(5) and not ran and worker.run(lambda: 2) == 2
+        assert first.result(5) and not ran and one.run(lambda: 2) == 2

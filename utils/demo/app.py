@@ -99,9 +99,7 @@ def _flag(name: str) -> bool:
 def _answer(error: Exception):
     """Any error as JSON; what was not foreseen is told to the console, never to the visitor."""
     if isinstance(error, RequestEntityTooLarge):
-        form = (413, "form_too_large", "Send the picture as a file; other fields must be short.")
-        whole = (request.content_length or 0) > MAX_BYTES + FORM_OVERHEAD
-        error = Refused(*(TOO_LARGE if whole else form))
+        error = Refused(*TOO_LARGE)
     elif isinstance(error, HTTPException):
         code = error.name.lower().replace(" ", "_")
         methods = getattr(error, "valid_methods", None)

@@ -1,7 +1,6 @@
 """Pictures from strangers: decode what is safe, refuse the rest with one clear sentence."""
 
 import io
-from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
@@ -14,7 +13,8 @@ MAX_SCANS = 100  # of a progressive JPEG, each of which costs a pass over all pi
 MAX_READS = 100_000  # a good file of 10 MB needs a tenth; fill and empty chunks cost one each
 WORKING_SIDE = 2048  # larger pictures are shrunk: a face needs 200 pixels
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-TOO_LARGE = (413, "too_large", f"The file is larger than {MAX_BYTES // 1_000_000} MB.")
+_MOST = f"a picture of at most {MAX_BYTES // 1_000_000} MB and short other fields are read"
+TOO_LARGE = (413, "too_large", f"The upload is too large; {_MOST}.")
 TOO_COSTLY = (422, "too_costly", "The picture costs too much to decode; save it anew or smaller.")
 _HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
 
@@ -26,18 +26,8 @@ class Refused(DataError):
         super().__init__(message)
         self.status, self.code, self.headers = status, code, headers or {}
 
-
-@dataclass(frozen=True)
-class Picture:
-    """A decoded picture, upright."""
-
-    image: Image.Image  # RGB without metadata, at most WORKING_SIDE pixels a side
-    size: tuple[int, int]  # width and height of the original, upright
-
-    def box(self, box) -> list[int]:
-        """x, y, width, height in `image` as pixels of the original."""
-        x, y = self.size[0] / self.image.width, self.size[1] / self.image.height
-        return [round(value * scale) for value, scale in zip(box, (x, y, x, y), strict=True)]
+    def __reduce__(self):  # so that it comes out of a child process
+        return Refused, (self.status, self.code, str(self), self.headers)
 
 
 class _Counted(io.BytesIO):
@@ -52,8 +42,11 @@ class _Counted(io.BytesIO):
         return super().read(*size)
 
 
-def decode(content: bytes) -> Picture:
-    """Decode a JPEG, PNG, WebP, GIF (first frame) or BMP, or say why it is refused."""
+def decode(content: bytes) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode a JPEG, PNG, WebP, GIF (first frame) or BMP, or say why it is refused.
+
+    Upright, as RGB of at most WORKING_SIDE pixels a side without metadata; and the size it had.
+    """
     if not content:
         raise Refused(400, "empty", "The file is empty.")
     if len(content) > MAX_BYTES:
@@ -77,7 +70,7 @@ def decode(content: bytes) -> Picture:
     image.thumbnail((WORKING_SIDE,) * 2, Image.Resampling.BILINEAR, reducing_gap=2.0)
     clean = Image.new("RGB", image.size)  # pixels only: no EXIF, no comments, no profile
     clean.paste(image)
-    return Picture(clean, (width, height))
+    return clean, (width, height)
 
 
 def _inspect(file: io.BytesIO) -> tuple[int, int]:

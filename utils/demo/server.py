@@ -113,5 +113,5 @@ def serve(server) -> None:
 
 def _warm_up(analyst: Analyst, worker: Worker) -> None:
     for job in (functools.partial(worker.decode, b""), analyst.warm_up):
-        with contextlib.suppress(Refused):  # past the time limit it goes on in the worker
+        with contextlib.suppress(Refused):  # the file is empty
             worker.run(job)

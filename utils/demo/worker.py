@@ -1,31 +1,36 @@
-"""One worker, one bounded queue: one picture at a time, and nobody waits for ever."""
+"""One picture at a time, decoded in a process of its own, and nobody waits for ever."""
 
+import multiprocessing
+import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 
-from utils.demo.decoder import Decoder
-from utils.demo.pictures import Refused
+import psutil
+from PIL import Image
+
+from utils.demo.pictures import TOO_COSTLY, Refused, decode
 
 QUEUE_LENGTH = 8
-TIME_LIMIT = 20.0  # seconds, waiting included
+TIME_LIMIT = 20.0  # seconds of waiting
+DECODE_LIMIT = 10.0  # seconds of one picture; 50 million pixels take 1.5
+MEMORY_LIMIT = 1_200_000_000  # bytes of one picture; 50 million pixels take 800 MB
 
 
 class Worker:
-    """Runs jobs one after the other; `length` may wait, none longer than `time_limit` seconds."""
+    """Does jobs one after the other; `length` may wait, none longer than `time_limit` seconds."""
 
     def __init__(self, length: int = QUEUE_LENGTH, time_limit: float = TIME_LIMIT):
         self.length, self.time_limit = length, time_limit
-        self.decode = Decoder()  # for jobs
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="faces")
-        self._lock, self._asked = threading.Lock(), []
+        self._turn, self._line = threading.Lock(), []
         self._began = float("inf")  # of the job at work
+        self._child: ProcessPoolExecutor | None = None
 
     @property
     def waiting(self) -> int:
         """Jobs that wait."""
-        return sum(not (job.running() or job.done()) for job in list(self._asked))
+        return len(self._line)
 
     @property
     def alive(self) -> bool:
@@ -33,33 +38,48 @@ class Worker:
         return time.monotonic() - self._began < self.time_limit
 
     def run(self, job: Callable, gone: Callable[[], bool] = lambda: False):
-        """Do a job in the worker's thread; `Refused` if the queue is full or the time is over.
-
-        A job that has not begun by then, or when who asked is `gone`, is not done.
-        """
-        with self._lock:
-            if self.waiting >= self.length:
-                told = "Too many pictures are waiting; try again in a moment."
-                raise self._refused(429, "busy", told)
-            future = self._pool.submit(self._timed, job)
-            self._asked.append(future)
-        until = time.monotonic() + self.time_limit
+        """Do a job; `Refused` if too many wait, or the time is over or who asked is `gone`."""
+        until, place = time.monotonic() + self.time_limit, object()
+        self._line.append(place)
+        later = {"Retry-After": str(self.waiting)}  # a job takes a second at most
         try:
-            while time.monotonic() < until and not gone():
-                if wait([future], timeout=0.1).done:
-                    return future.result()
+            if self.waiting > self.length:
+                raise Refused(429, "busy", "Too many pictures wait; try again in a moment.", later)
+            while not self._turn.acquire(timeout=0.1):
+                if time.monotonic() > until or gone():
+                    raise Refused(503, "timeout", "The picture waited too long.", later)
         finally:
-            future.cancel()
-            self._asked.remove(future)
-        told = "The picture took too long; try again later or a smaller one."
-        raise self._refused(503, "timeout", told)
-
-    def _refused(self, status: int, code: str, message: str) -> Refused:
-        return Refused(status, code, message, {"Retry-After": str(self.waiting + 1)})
-
-    def _timed(self, job: Callable):
-        self._began = time.monotonic()
+            self._line.remove(place)
         try:
+            self._began = time.monotonic()
             return job()
         finally:
             self._began = float("inf")
+            self._turn.release()
+
+    def decode(self, content: bytes):
+        """`decode` in a child process, which is ended and replaced if that costs too much.
+
+        For jobs, which come one after the other.
+        """
+        if not self._child:
+            spawn = multiprocessing.get_context("spawn")  # TensorFlow's threads bear no fork
+            self._child = ProcessPoolExecutor(1, spawn, _limit, [MEMORY_LIMIT])
+            self._child.submit(int).result()  # its imports are no cost of the picture
+        try:
+            return self._child.submit(decode, content).result(DECODE_LIMIT)
+        except (TimeoutError, BrokenExecutor):
+            for child in multiprocessing.active_children():
+                child.kill()
+            self._child = None
+            raise Refused(*TOO_COSTLY) from None
+
+
+def _limit(memory: int) -> None:
+    """Start the child: its memory is limited, and the server alone ends it."""
+    for name in (signal.SIGINT, signal.SIGTERM):  # sent to a whole group
+        signal.signal(name, signal.SIG_IGN)
+    Image.MAX_IMAGE_PIXELS = None  # `decode` has a limit of its own
+    if psutil.LINUX:  # other systems keep to no such limit
+        room = psutil.Process().memory_info().vms + memory
+        psutil.Process().rlimit(psutil.RLIMIT_AS, (room, room))
