@@ -83,7 +83,7 @@ def create_app(analyst: Analyst, worker: Worker, names=()) -> Flask:
     def health():
         well = worker.alive and analyst.ready
         status = "ok" if well else "down" if analyst.ready else "starting"
-        state = {"status": status, "models": list(analyst.models), "waiting": worker.waiting}
+        state = {"status": status, "models": list(analyst.models), "waiting": len(worker.waiting)}
         return jsonify(state), 200 if well else 503
 
     return app

@@ -13,10 +13,8 @@ MAX_SCANS = 100  # of a progressive JPEG, each of which costs a pass over all pi
 MAX_READS = 100_000  # a good file of 10 MB needs a tenth; fill and empty chunks cost one each
 WORKING_SIDE = 2048  # larger pictures are shrunk: a face needs 200 pixels
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-_MOST = f"a picture of at most {MAX_BYTES // 1_000_000} MB and short other fields are read"
-TOO_LARGE = (413, "too_large", f"The upload is too large; {_MOST}.")
+TOO_LARGE = (413, "too_large", f"Send a file of at most {MAX_BYTES // 1_000_000} MB as 'image'.")
 TOO_COSTLY = (422, "too_costly", "The picture costs too much to decode; save it anew or smaller.")
-_HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
 
 
 class Refused(DataError):
@@ -58,9 +56,9 @@ def decode(content: bytes) -> tuple[Image.Image, tuple[int, int]]:
     except Refused:
         raise
     except UnidentifiedImageError:
-        message = "This is not a picture that can be read; send a JPEG, PNG, WebP, GIF or BMP."
-        if content[4:12] in _HEIC:
-            message = "This is a HEIC photograph, which is not read here; save it as JPEG."
+        message = (
+            "This is no picture that can be read; send a JPEG, PNG, WebP, GIF or BMP, no HEIC."
+        )
         raise Refused(415, "not_a_picture", message) from None
     except Exception:  # Pillow's readers raise whatever a hostile file provokes
         message = "The picture cannot be decoded: it is damaged, or needs too much memory."

@@ -19,7 +19,6 @@ from utils.demo.worker import Worker
 
 MEMORY = 64_000_000  # buffers below this never become temporary files
 GRACE = 20.0  # seconds for what is being answered when the server is told to stop
-DEADLINE = 60.0  # seconds from a request's first byte to the end of its answer
 
 
 class _ErrorTask(ErrorTask):
@@ -31,28 +30,22 @@ class _ErrorTask(ErrorTask):
 
 
 class _Connection(HTTPChannel):
-    """A connection that is closed when a request and its answer take too long."""
+    """A connection that is closed when a request does not arrive whole in `channel_timeout`."""
 
     error_task_class = _ErrorTask
-    began = float("inf")
 
     def received(self, data):
         if self.request is None:
-            self.began = time.monotonic()
+            self.began = self.last_activity
+        self.last_activity = self.began  # what drips in later does not count
         return super().received(data)
-
-    def writable(self):  # asked at each turn of the server's loop
-        self.will_close |= time.monotonic() - self.began > DEADLINE
-        return super().writable()
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket bound to a host (IPv4 before IPv6); a ValueError of one line if that fails."""
     try:
-        family, kind, *_, address = min(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        bound = socket.socket(family, kind)
-        bound.bind(address)
-        return bound
+        family, *_, address = min(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        return socket.create_server(address, family=family)
     except socket.gaierror:
         raise ValueError(f"--host {host}: no such address on this computer") from None
     except OSError as error:
@@ -61,10 +54,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def make_server(analyst: Analyst, bound: socket.socket, worker: Worker | None = None, names=()):
-    """A server that listens already on a socket of `listen`; see `serve`.
-
-    Only requests for one of the `names` are answered; without any, and off loopback, all are.
-    """
+    """A server that listens already on a socket of `listen`; see `serve` and `create_app`."""
     worker, address = worker or Worker(), bound.getsockname()[0]
     if names or address.startswith("127."):
         names = ["localhost", "127.0.0.1", address, *names]
@@ -83,6 +73,7 @@ def make_server(analyst: Analyst, bound: socket.socket, worker: Worker | None = 
         outbuf_overflow=MEMORY,
         outbuf_high_watermark=MEMORY,
         channel_timeout=30,
+        cleanup_interval=5,
         ident=None,
     )
     server.channel_class = _Connection

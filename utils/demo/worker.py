@@ -23,14 +23,9 @@ class Worker:
 
     def __init__(self, length: int = QUEUE_LENGTH, time_limit: float = TIME_LIMIT):
         self.length, self.time_limit = length, time_limit
-        self._turn, self._line = threading.Lock(), []
+        self._turn, self.waiting = threading.Lock(), []  # a place for each job that waits
         self._began = float("inf")  # of the job at work
         self._child: ProcessPoolExecutor | None = None
-
-    @property
-    def waiting(self) -> int:
-        """Jobs that wait."""
-        return len(self._line)
 
     @property
     def alive(self) -> bool:
@@ -40,16 +35,16 @@ class Worker:
     def run(self, job: Callable, gone: Callable[[], bool] = lambda: False):
         """Do a job; `Refused` if too many wait, or the time is over or who asked is `gone`."""
         until, place = time.monotonic() + self.time_limit, object()
-        self._line.append(place)
-        later = {"Retry-After": str(self.waiting)}  # a job takes a second at most
+        self.waiting.append(place)
+        later = {"Retry-After": str(len(self.waiting))}  # a job takes a second at most
         try:
-            if self.waiting > self.length:
+            if len(self.waiting) > self.length:
                 raise Refused(429, "busy", "Too many pictures wait; try again in a moment.", later)
             while not self._turn.acquire(timeout=0.1):
                 if time.monotonic() > until or gone():
                     raise Refused(503, "timeout", "The picture waited too long.", later)
         finally:
-            self._line.remove(place)
+            self.waiting.remove(place)
         try:
             self._began = time.monotonic()
             return job()
@@ -58,10 +53,7 @@ class Worker:
             self._turn.release()
 
     def decode(self, content: bytes):
-        """`decode` in a child process, which is ended and replaced if that costs too much.
-
-        For jobs, which come one after the other.
-        """
+        """`decode` in a child process, which is ended and replaced if that costs too much."""
         if not self._child:
             spawn = multiprocessing.get_context("spawn")  # TensorFlow's threads bear no fork
             self._child = ProcessPoolExecutor(1, spawn, _limit, [MEMORY_LIMIT])
