@@ -213,7 +213,8 @@ def test_wrong_requests(client):
         fits_api(response)
     own = {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}
     assert send(client, b"", headers=own).status_code == 400  # it is read
-    text = client.post("/api/predict", data={"image": "x" * 600_000})
+    kind = {"content_type": "multipart/form-data"}
+    text = client.post("/api/predict", data={"image": "x" * 600_000}, **kind)
     error = fits_api(text)["error"]
     assert text.status_code == 413 and "file of at most" in error["message"]
     assert client.get("/api/predict").status_code == 405
@@ -363,13 +364,17 @@ server.serve(made)
 """
 
 
-@pytest.mark.parametrize("before", [[], ["unshare", "--pid", "--fork"]])
+@pytest.mark.parametrize(
+    "before", [[], ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]]
+)
 def test_told_to_stop_it_finishes_what_has_begun(before):
     """Also as the first process of a container, which the system protects from signals."""
     if before and (not shutil.which(before[0]) or subprocess.run([*before, "true"]).returncode):
         pytest.skip("needs Linux and the right to make a namespace of processes")
     command = [*before, sys.executable, "-c", SLOW]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    watch = threading.Timer(240, process.kill)
+    watch.start()  # else a fault would hold the test for ever
     address = f"http://localhost:{process.stdout.readline().strip()}"
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(post, address, kit.noise(100))
@@ -377,6 +382,7 @@ def test_told_to_stop_it_finishes_what_has_begun(before):
         first = psutil.Process(process.pid)
         (first.children()[0] if before else first).send_signal(signal.SIGTERM)
         assert process.wait(40) == 0 and asking.result(5)[0] == 200
+    watch.cancel()
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(address, timeout=5)
 
