@@ -3,6 +3,7 @@
 import contextlib
 import io
 import multiprocessing
+import re
 import struct
 import threading
 import time
@@ -17,6 +18,7 @@ from utils.datasets.pictures import open_rgb
 from utils.demo import worker
 from utils.demo.pictures import Refused, decode
 from utils.demo.worker import Worker
+from utils.paths import ROOT
 
 
 def encoded(picture, kind, **options):
@@ -81,6 +83,16 @@ def test_memory_is_limited_and_a_child_that_the_system_ended_is_replaced(monkeyp
     with contextlib.suppress(Refused):  # the first one afterwards may be lost
         small.decode(GOOD)
     assert small.decode(GOOD)[1] == (64, 48)
+
+
+def test_every_picture_is_opened_by_decoders_that_are_named():
+    """Else any of Pillow's forty may claim a file, such as IM's a WebP's."""
+    for folder in ("utils", "reports", "data/models", "notebooks"):
+        for path in (
+            path for kind in ("py", "ipynb") for path in (ROOT / folder).rglob(f"*.{kind}")
+        ):
+            calls = re.findall(r"Image\.open\((.*)", path.read_text(encoding="utf-8"))
+            assert all("formats=" in call for call in calls), path
 
 
 def test_sixteen_bits_are_scaled_without_eight_bytes_a_pixel():

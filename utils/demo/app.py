@@ -39,10 +39,7 @@ class MemoryRequest(Request):
 
 
 def create_app(analyst: Analyst, worker: Worker, names=()) -> Flask:
-    """Build the application; `worker` does all decoding and predicting.
-
-    Only requests for a host among the `names`, if there are any, are answered.
-    """
+    """Build the application for hosts of these `names` (none: any); `worker` does the work."""
     app = Flask(__name__)
     app.request_class = MemoryRequest
     app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES + FORM_OVERHEAD

@@ -99,7 +99,7 @@ def serve(server) -> None:
         for line in server.active_channels.values()
     ):
         turn()
-    server.task_dispatcher.shutdown(timeout=0)
+    server.task_dispatcher.shutdown(timeout=1)
 
 
 def _warm_up(analyst: Analyst, worker: Worker) -> None:
