@@ -5,6 +5,7 @@ import functools
 import io
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 from PIL import Image
@@ -148,7 +150,7 @@ def test_formats_and_modes_without_metadata(client, kind, mode):
     exif = Image.Exif()
     exif[0x010E] = "a secret place"
     content = kit.encoded(kit.photo().convert(mode), kind, exif=exif.tobytes(), comment=b"secret")
-    seen = decode(content).image
+    seen, _ = decode(content)
     assert seen.mode == "RGB" and not seen.info and not seen.getexif()
     assert fits_api(send(client, content, "?whole=true", "../../x.txt"))["faces_found"] == 1
 
@@ -201,12 +203,20 @@ def test_wrong_requests(client):
         (send(client, photo(), "?model=../../secret"), 404),
         (send(client, photo(), "?details=maybe"), 400),
         (send(client, photo(), headers={"Sec-Fetch-Site": "cross-site"}), 403),
+        (send(client, photo(), headers={"Origin": "http://localhost:3000"}), 403),
+        (send(client, photo(), headers={"Origin": "null"}), 403),
         (send(client, b"x" * (MAX_BYTES + 1)), 413),
         (send(client, b"x" * (MAX_BYTES + 50_000)), 413),
     ]
     for response, status in cases:
         assert response.status_code == status
         fits_api(response)
+    own = {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}
+    assert send(client, b"", headers=own).status_code == 400  # it is read
+    kind = {"content_type": "multipart/form-data"}
+    text = client.post("/api/predict", data={"image": "x" * 600_000}, **kind)
+    error = fits_api(text)["error"]
+    assert text.status_code == 413 and "file of at most" in error["message"]
     assert client.get("/api/predict").status_code == 405
     assert client.get("/static/../app.py").status_code == 404
 
@@ -261,6 +271,50 @@ def test_a_body_of_200_mb_is_cut_off(server):
     assert urllib.request.urlopen(f"{server}/healthz", timeout=20).status == 200
 
 
+def say(address, text):
+    """What the server answers to some bytes."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as line:
+        line.sendall(text)
+        return line.makefile("rb").read().decode()
+
+
+def test_only_its_own_names_are_answered_and_every_refusal_is_guarded(server):
+    """A foreign name that points at this computer; what Waitress itself refuses (400, 431)."""
+    ask = "GET /nothing HTTP/1.1\r\n{}Connection: close\r\n\r\n"
+    cases = {
+        "Host: evil.example:8000\r\n": 400,
+        "Host: localhost:1\r\n": 404,
+        "": 404,
+        "bad header\r\n": 400,
+        f"X: {'x' * 20_000}\r\n": 431,
+    }
+    for header, status in cases.items():
+        answer = say(server, ask.format(header).encode())
+        assert answer.split()[1] == str(status), header[:40]
+        assert "waitress" not in answer and answer.count("X-Content-Type-Options: nosniff") == 1
+
+
+def test_who_drips_is_cut_off_and_others_are_answered(analyst):
+    """A byte now and then keeps no connection: the whole request has a deadline."""
+    server, address = kit.serve(analyst)
+    server.adj.channel_timeout = server.adj.cleanup_interval = 2
+    place = ("127.0.0.1", server.effective_port)
+    begun, lines = time.monotonic(), [socket.create_connection(place, 20) for _ in range(70)]
+    for line in lines:
+        line.sendall(b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n")
+    assert urllib.request.urlopen(f"{address}/healthz", timeout=20).status == 200
+    while lines and time.monotonic() < begun + 60:
+        time.sleep(0.5)
+        for line in list(lines):
+            try:
+                line.sendall(b"x")
+            except OSError:
+                lines.remove(line)
+    assert not lines
+    server.close()
+
+
 def test_fifty_at_once(server):
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda _: post(server, photo()), range(50)))
@@ -286,12 +340,14 @@ def test_a_full_queue_a_time_limit_and_an_error():
         worker.run(lambda: 1 / 0)
     worker.time_limit = 0.2
     gate.clear()
-    for job in (gate.wait, lambda: ran.append(1)):
-        with pytest.raises(Refused) as refused:
-            worker.run(job)
-        assert refused.value.status == 503 and not worker.waiting and not worker.alive
+    holder = threading.Thread(target=worker.run, args=(gate.wait,))
+    holder.start()
+    time.sleep(0.1)
+    with pytest.raises(Refused) as refused:
+        worker.run(lambda: ran.append(1))
+    assert refused.value.status == 503 and not worker.waiting and not worker.alive
     gate.set()
-    worker.time_limit = 20
+    holder.join()
     worker.run(lambda: ran.append(2))
     assert ran == [2] and worker.alive  # what nobody waits for is not done
 
@@ -308,15 +364,25 @@ server.serve(made)
 """
 
 
-def test_told_to_stop_it_finishes_what_has_begun():
-    command = [sys.executable, "-c", SLOW]
+@pytest.mark.parametrize(
+    "before", [[], ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]]
+)
+def test_told_to_stop_it_finishes_what_has_begun(before):
+    """Also as the first process of a container, which the system protects from signals."""
+    if before and (not shutil.which(before[0]) or subprocess.run([*before, "true"]).returncode):
+        pytest.skip("needs Linux and the right to make a namespace of processes")
+    command = [*before, sys.executable, "-c", SLOW]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    watch = threading.Timer(240, process.kill)
+    watch.start()  # else a fault would hold the test for ever
     address = f"http://localhost:{process.stdout.readline().strip()}"
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(post, address, kit.noise(100))
         assert process.stdout.readline() == "begun\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0 and asking.result(5)[0] == 200
+        first = psutil.Process(process.pid)
+        (first.children()[0] if before else first).send_signal(signal.SIGTERM)
+        assert process.wait(40) == 0 and asking.result(5)[0] == 200
+    watch.cancel()
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(address, timeout=5)
 

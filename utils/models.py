@@ -14,7 +14,7 @@ import numpy as np
 from utils import study
 from utils.backbones import layers  # noqa: F401  saved networks hold these layers
 from utils.backbones.networks import FEATURES, build_network, cut
-from utils.files import DataError, read_json
+from utils.files import DataError, digest_of, read_json
 from utils.paths import ROOT, runs_dir
 from utils.vocabulary import modern
 
@@ -104,7 +104,10 @@ def _network_file(folder: Path) -> Path:
 
 def _check_file(folder: Path) -> None:
     path = _network_file(folder)  # Keras would call a damaged file "not found"
-    if not (h5py.is_hdf5(path) if is_shipped(folder) else zipfile.is_zipfile(path)):
+    good = zipfile.is_zipfile(path)
+    if is_shipped(folder):
+        good = path.is_file() and digest_of(path) == read_json(folder / "model.json").get("sha256")
+    if not good:
         raise DataError(f"{path} is damaged; restore it, or train the run again with notebook 02")
 
 

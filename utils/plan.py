@@ -143,11 +143,6 @@ class RunConfig(Checked):
         return self.protocol in CACHED and self.cache_features
 
     @property
-    def augmentation(self) -> str:
-        """What training really changes in its pictures: ``full``, ``flip`` or ``none``."""
-        return "flip" if self.cached else "full" if self.augment else "none"
-
-    @property
     def label(self) -> str:
         """Name for readers."""
         return run_label(self.model_dump())

@@ -19,7 +19,7 @@ from utils.evaluation.columns import part
 from utils.evaluation.metrics import baseline, evaluate
 from utils.evaluation.subgroups import AXES, subgroups
 from utils.evaluation.tables import readable
-from utils.files import read_json, write_aside, write_json
+from utils.files import digest_of, read_json, write_aside, write_json
 from utils.paths import runs_dir
 from utils.vocabulary import HEADLINE, run_label, written
 
@@ -52,7 +52,8 @@ def ship(run: str, name: str, root: Path = models.SHIPPED) -> Path:
             file.create_dataset(f"{k:04d}", data=array.astype(kind), **options)
     errors = {split: models.age_error(folder, split) for split in ("val", "test")}
     about = {key: config[key] for key in _KEPT if key in config}
-    write_json(target / "model.json", about | {"age_mae": errors})
+    about |= {"age_mae": errors, "sha256": digest_of(target / "weights.h5")}
+    write_json(target / "model.json", about)
     return target
 
 

@@ -41,7 +41,7 @@ def write_mean_maps(folder: Path) -> Path | None:
     figure.savefig(drawn, format="png", dpi=110)
     with write_aside(path) as aside:
         for colours in (256, 128, 64, 32, 16):
-            picture = Image.open(drawn).convert("RGB").quantize(colours, kmeans=1)
+            picture = Image.open(drawn, formats=["PNG"]).convert("RGB").quantize(colours, kmeans=1)
             picture.save(aside, "PNG", optimize=True)
             if aside.stat().st_size <= MOST_BYTES:
                 break

@@ -21,6 +21,7 @@ def arguments(argv=None) -> argparse.Namespace:
     parser.add_argument("--port", type=_port, default=8000, help="0 for any free one")
     host = "address to listen on; others than 127.0.0.1 open it to the network"
     parser.add_argument("--host", default="127.0.0.1", help=host)
+    parser.add_argument("--name", action="append", default=[], help="name that a proxy passes on")
     return parser.parse_args(argv)
 
 
@@ -36,7 +37,7 @@ def main(argv=None) -> int:
 
         bound = listen(options.host, options.port)  # a taken port is told before models are loaded
         analyst = Analyst()
-        server = make_server(analyst, bound)
+        server = make_server(analyst, bound, names=options.name)
     except (ImportError, OSError, ValueError) as error:
         lacks = "; install what the demo needs: pip install -e '.[demo]'"
         print(f"error: {error}{lacks * isinstance(error, ImportError)}", file=sys.stderr)

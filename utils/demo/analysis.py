@@ -13,16 +13,16 @@ from PIL import Image
 
 from utils import faces, models
 from utils.backbones.registry import BACKBONES
-from utils.demo.pictures import Picture, Refused
+from utils.demo.pictures import Refused
 from utils.explain.cams import batched_gradcam
 from utils.explain.target import explain_target
 from utils.files import DataError
+from utils.models import NEEDED as TASKS
 from utils.predict import Scorer
 from utils.training.predicting import age_quantile
 from utils.vocabulary import CLASSES
 
 MAX_FACES = 20  # the largest ones are read
-TASKS = ("age", "gender", "ethnicity")
 _PROTOCOLS = ("finetune", "partial", "linear_probe")
 _GREY = Image.new("RGB", (64, 64), (127, 127, 127))
 _explained = functools.cache(explain_target)  # a target keeps what it compiled
@@ -106,7 +106,7 @@ class Analyst:
         """Compile everything, so that the first visitor does not wait for it."""
         faces.detect(Image.new("RGB", (640, 640)))
         for model in self.models.values():
-            self.analyse(Picture(_GREY, _GREY.size), model, whole=True, details=True)
+            self.analyse((_GREY, _GREY.size), model, whole=True, details=True)
         self.ready = True
 
     def model(self, name: str | None) -> Model:
@@ -117,16 +117,18 @@ class Analyst:
             raise Refused(404, "unknown_model", f"There is no such model; there are: {there}.")
         return self.models[name]
 
-    def analyse(self, picture: Picture, model: Model, whole: bool, details: bool) -> dict:
-        """Everything about one picture as the API returns it; see ``openapi.yaml``."""
-        image, (width, height) = picture.image, picture.size
+    def analyse(self, decoded: tuple, model: Model, whole: bool, details: bool) -> dict:
+        """Everything about what `decode` gave, as the API returns it; see ``openapi.yaml``."""
+        image, (width, height) = decoded
+        scales = np.tile([width / image.width, height / image.height], 2)
         found = [faces.Face((0, 0, *image.size), 1.0)] if whole else faces.detect(image)
         crops = [model.crop(image, None if whole else face) for face in found[:MAX_FACES]]
         outputs = model.outputs(crops) if crops else {}
         maps = model.heat_maps(crops) if crops and details else {}
         rows = []
         for k, crop in enumerate(crops):
-            place = {"box": picture.box(found[k].box), "confidence": round(found[k].confidence, 4)}
+            box = np.rint(found[k].box * scales).astype(int).tolist()
+            place = {"box": box, "confidence": round(found[k].confidence, 4)}
             said = {task: values[k].astype(float) for task, values in outputs.items()}
             rows.append(place | _labels(said, details))
             if details:

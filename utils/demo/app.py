@@ -8,7 +8,7 @@ from flask import Flask, Request, Response, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from utils.demo.analysis import Analyst
-from utils.demo.pictures import MAX_BYTES, MAX_PIXELS, TOO_LARGE, Refused, decode
+from utils.demo.pictures import MAX_BYTES, MAX_PIXELS, TOO_LARGE, Refused
 from utils.demo.worker import Worker
 
 FORM_OVERHEAD = 16_384  # boundaries and headers of the multipart body
@@ -38,11 +38,12 @@ class MemoryRequest(Request):
         return io.BytesIO()
 
 
-def create_app(analyst: Analyst, worker: Worker) -> Flask:
-    """Build the application; `worker` does all decoding and predicting."""
+def create_app(analyst: Analyst, worker: Worker, names=()) -> Flask:
+    """Build the application for hosts of these `names` (none: any); `worker` does the work."""
     app = Flask(__name__)
     app.request_class = MemoryRequest
     app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES + FORM_OVERHEAD
+    app.config["TRUSTED_HOSTS"] = names  # else any site could give this computer its own name
     app.json.sort_keys = False
     app.register_error_handler(Exception, _answer)
     app.after_request(_finish)
@@ -58,21 +59,28 @@ def create_app(analyst: Analyst, worker: Worker) -> Flask:
 
     @app.post("/api/predict")
     def predict():
-        if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        # Browsers say whether another site asks; older ones only name the page's origin.
+        site = request.headers.get("Sec-Fetch-Site", "none")
+        origin = request.headers.get("Origin", f"://{request.host}").partition("://")[2]
+        if site not in ("same-origin", "none") or origin != request.host:
             raise Refused(403, "cross_site", "Requests from other sites are not answered.")
         whole, details = _flag("whole"), _flag("details")
         model = analyst.model(request.args.get("model"))
         if len(uploads := request.files.getlist("image")) != 1:
             raise Refused(400, "no_image", "Send one picture as the form field 'image'.")
-        content = uploads[0].stream.read(MAX_BYTES + 1)
-        # Decoded by the worker, so that only one large picture is in memory at a time.
-        return jsonify(worker.run(lambda: analyst.analyse(decode(content), model, whole, details)))
+        content = uploads[0].stream.getvalue()
+        gone = request.environ.get("waitress.client_disconnected", lambda: False)
+
+        def job():  # decoded by the worker, so that only one large picture is in memory at a time
+            return analyst.analyse(worker.decode(content), model, whole, details)
+
+        return jsonify(worker.run(job, gone))
 
     @app.get("/healthz")
     def health():
         well = worker.alive and analyst.ready
         status = "ok" if well else "down" if analyst.ready else "starting"
-        state = {"status": status, "models": list(analyst.models), "waiting": worker.waiting}
+        state = {"status": status, "models": list(analyst.models), "waiting": len(worker.waiting)}
         return jsonify(state), 200 if well else 503
 
     return app
@@ -93,7 +101,7 @@ def _answer(error: Exception):
         code = error.name.lower().replace(" ", "_")
         methods = getattr(error, "valid_methods", None)
         headers = {"Allow": ", ".join(methods)} if methods else {}
-        error = Refused(error.code or 500, code, f"{error.name}.", headers)
+        error = Refused(error.code or 500, code, error.description, headers)
     elif not isinstance(error, Refused):
         log.error("unexpected error", exc_info=error)
         error = Refused(500, "internal", "Something went wrong here; the picture was not kept.")

@@ -10,8 +10,6 @@ from utils import models
 from utils.backbones.registry import BACKBONES
 from utils.files import DataError, write_aside
 
-EXPLAINED = ("age", "gender", "ethnicity")
-
 
 def export_network(name: str, path: Path) -> None:
     """Write a trained network whose heads are linear in the pooled feature maps.
@@ -23,7 +21,7 @@ def export_network(name: str, path: Path) -> None:
     entry = BACKBONES.get(about["model"])
     features = network.get_layer(entry.last_conv).output if entry else network.output
     outputs = {task: network.get_layer(task).output for task in about["tasks"]}
-    for task in EXPLAINED:
+    for task in models.NEEDED:
         kernel = network.get_layer(task).kernel
         if not entry or kernel.shape[0] != features.shape[-1] or entry.pooling != "avg":
             raise DataError(f"the heads of {name} are not linear; expected such as mobilenetv2's")

@@ -1,72 +1,77 @@
-"""One worker, one bounded queue: one picture at a time, and nobody waits for ever."""
+"""One picture at a time, decoded in a process of its own, and nobody waits for ever."""
 
-import contextlib
-import queue
+import multiprocessing
+import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 
-from utils.demo.pictures import Refused
+import psutil
+from PIL import Image
+
+from utils.demo.pictures import TOO_COSTLY, Refused, decode
 
 QUEUE_LENGTH = 8
-TIME_LIMIT = 20.0  # seconds, waiting included
+TIME_LIMIT = 20.0  # seconds of waiting
+DECODE_LIMIT = 10.0  # seconds of one picture; 50 million pixels take 1.5
+MEMORY_LIMIT = 1_200_000_000  # bytes of one picture; 50 million pixels take 800 MB
 
 
 class Worker:
-    """Runs jobs one after the other; `length` may wait, none longer than `time_limit` seconds."""
+    """Does jobs one after the other; `length` may wait, none longer than `time_limit` seconds."""
 
     def __init__(self, length: int = QUEUE_LENGTH, time_limit: float = TIME_LIMIT):
         self.length, self.time_limit = length, time_limit
-        self._jobs: queue.Queue = queue.Queue(length)
-        self._seconds = 1.0  # running mean of a job
+        self._turn, self.waiting = threading.Lock(), []  # a place for each job that waits
         self._began = float("inf")  # of the job at work
-        self._thread = threading.Thread(target=self._work, name="faces", daemon=True)
-        self._thread.start()
-
-    @property
-    def waiting(self) -> int:
-        """Jobs that wait."""
-        return self._jobs.qsize()
+        self._child: ProcessPoolExecutor | None = None
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs, and no job is older than the limit."""
-        return self._thread.is_alive() and time.monotonic() - self._began < self.time_limit
+        """Whether no job is older than the limit."""
+        return time.monotonic() - self._began < self.time_limit
 
-    def run(self, job: Callable):
-        """Do a job in the worker's thread; `Refused` if the queue is full or the time is over."""
-        future: Future = Future()
-        entry = (future, job)
+    def run(self, job: Callable, gone: Callable[[], bool] = lambda: False):
+        """Do a job; `Refused` if too many wait, or the time is over or who asked is `gone`."""
+        until, place = time.monotonic() + self.time_limit, object()
+        self.waiting.append(place)
+        later = {"Retry-After": str(len(self.waiting))}  # a job takes a second at most
         try:
-            self._jobs.put_nowait(entry)
-        except queue.Full:
-            message = "Too many pictures are waiting; try again in a moment."
-            raise Refused(429, "busy", message, self._retry_after()) from None
+            if len(self.waiting) > self.length:
+                raise Refused(429, "busy", "Too many pictures wait; try again in a moment.", later)
+            while not self._turn.acquire(timeout=0.1):
+                if time.monotonic() > until or gone():
+                    raise Refused(503, "timeout", "The picture waited too long.", later)
+        finally:
+            self.waiting.remove(place)
         try:
-            return future.result(timeout=self.time_limit)
-        except TimeoutError:
-            if future.done():  # the job's own error
-                raise
-        future.cancel()
-        with contextlib.suppress(ValueError), self._jobs.mutex:  # it has begun, for nobody
-            self._jobs.queue.remove(entry)
-        message = "The picture took too long; try again later or a smaller one."
-        raise Refused(503, "timeout", message, self._retry_after())
-
-    def _retry_after(self) -> dict:
-        return {"Retry-After": str(max(1, round(self._seconds * (self.waiting + 1))))}
-
-    def _work(self) -> None:
-        while True:
-            future, job = self._jobs.get()
-            if not future.set_running_or_notify_cancel():
-                continue
             self._began = time.monotonic()
-            try:
-                future.set_result(job())
-            except BaseException as error:  # handed to the request; the worker lives on
-                future.set_exception(error)
-            self._seconds += 0.2 * (time.monotonic() - self._began - self._seconds)
+            return job()
+        finally:
             self._began = float("inf")
-            del future, job  # no picture outlives its request
+            self._turn.release()
+
+    def decode(self, content: bytes):
+        """`decode` in a child process, which is ended and replaced if that costs too much."""
+        if not self._child:
+            spawn = multiprocessing.get_context("spawn")  # TensorFlow's threads bear no fork
+            self._child = ProcessPoolExecutor(1, spawn, _limit, [MEMORY_LIMIT])
+            self._child.submit(int).result()  # its imports are no cost of the picture
+        try:
+            return self._child.submit(decode, content).result(DECODE_LIMIT)
+        except (TimeoutError, BrokenExecutor):
+            for child in multiprocessing.active_children():
+                child.kill()
+            self._child = None
+            raise Refused(*TOO_COSTLY) from None
+
+
+def _limit(memory: int) -> None:
+    """Start the child: its memory is limited, and the server alone ends it."""
+    for name in (signal.SIGINT, signal.SIGTERM):  # sent to a whole group
+        signal.signal(name, signal.SIG_IGN)
+    Image.MAX_IMAGE_PIXELS = None  # `decode` has a limit of its own
+    if psutil.LINUX:  # other systems keep to no such limit
+        room = psutil.Process().memory_info().vms + memory
+        psutil.Process().rlimit(psutil.RLIMIT_AS, (room, room))

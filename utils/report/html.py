@@ -92,7 +92,7 @@ def _data_uri(content: str, kind: str) -> str:
     raw = base64.b64decode(content)
     if kind == "image/png" and len(raw) > 40_000:
         file = io.BytesIO()
-        Image.open(io.BytesIO(raw)).save(file, "WEBP", quality=85, method=2)
+        Image.open(io.BytesIO(raw), formats=["PNG"]).save(file, "WEBP", quality=85, method=2)
         if file.tell() < len(raw):
             kind, raw = "image/webp", file.getvalue()
     return f"data:{kind};base64,{base64.b64encode(raw).decode()}"

@@ -67,7 +67,8 @@ def main():
         table = csv.writer(file)
         table.writerow(["image", "found", "pred_age", "p_female", "p_male", *years])
         for done, name in enumerate(names, start=1):
-            pixels = np.asarray(Image.open(asked.folder / name).convert("RGB"))
+            with Image.open(asked.folder / name, formats=["JPEG", "PNG"]) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
             found, small, large = chips(finder, pixels, asked.whole)
             ages = age.probabilities([large])[0].astype(float)
             female, male = gender.probabilities([small])[0]
