@@ -14,6 +14,7 @@ from PIL import Image
 from utils import faces, models
 from utils.backbones.registry import BACKBONES
 from utils.demo.pictures import Picture, Refused
+from utils.evaluation.columns import sized_interval
 from utils.explain.cams import batched_gradcam
 from utils.explain.target import explain_target
 from utils.files import DataError
@@ -22,7 +23,6 @@ from utils.training.predicting import age_quantile
 from utils.vocabulary import CLASSES
 
 MAX_FACES = 20  # the largest ones are read
-TASKS = ("age", "gender", "ethnicity")
 _PROTOCOLS = ("finetune", "partial", "linear_probe")
 _GREY = Image.new("RGB", (64, 64), (127, 127, 127))
 _explained = functools.cache(explain_target)  # a target keeps what it compiled
@@ -45,7 +45,7 @@ class Model(Scorer):
         """Grad-CAM [n, s, s] by task, 0..1: what makes the face older, or the predicted class."""
         pixels, maps = np.stack([np.asarray(crop) for crop in crops]), {}
         with contextlib.suppress(ValueError):  # what cannot be explained still predicts
-            for task in TASKS:
+            for task in models.NEEDED:
                 maps[task] = batched_gradcam(_explained(self.network, task, self.layer), pixels)
         return maps
 
@@ -128,7 +128,7 @@ class Analyst:
         for k, crop in enumerate(crops):
             place = {"box": picture.box(found[k].box), "confidence": round(found[k].confidence, 4)}
             said = {task: values[k].astype(float) for task, values in outputs.items()}
-            rows.append(place | _labels(said, details))
+            rows.append(place | _labels(said, details, model.about.get("age_interval")))
             if details:
                 heat = {task: heat[k] for task, heat in maps.items() if heat[k].any()}
                 rows[k] |= _pictures(crop, heat)
@@ -136,13 +136,14 @@ class Analyst:
         return answer | {"faces_found": len(found), "faces": rows}
 
 
-def _labels(said: dict[str, np.ndarray], details: bool) -> dict:
+def _labels(said: dict[str, np.ndarray], details: bool, sizes: dict | None) -> dict:
     p = said["age"] / said["age"].sum()
-    low, high = (float(age_quantile(p[None], share)[0]) for share in (0.1, 0.9))
-    age = {"mean": float(p @ np.arange(len(p))), "low": low, "high": high}
-    age = {name: round(value, 1) for name, value in age.items()}
+    mean, ends = p @ np.arange(len(p)), [age_quantile(p[None], share)[0] for share in (0.1, 0.9)]
+    low, high = sized_interval(mean, *ends, sizes) if sizes else ends
+    age = {"mean": mean, "low": low, "high": high}
+    age = {name: round(float(value), 1) for name, value in age.items()}
     age |= {"distribution": p.round(5).tolist()} if details else {}
-    shares = {t: dict(zip(CLASSES[t], said[t].round(4), strict=True)) for t in TASKS[1:]}
+    shares = {t: dict(zip(CLASSES[t], said[t].round(4), strict=True)) for t in models.NEEDED[1:]}
     return {"age": age} | shares
 
 
