@@ -35,6 +35,10 @@ const event = how === "paste"
   : new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
 document.getElementById("drop").dispatchEvent(event);
 """
+NO_CAMERA = """
+const kind = arguments[0];
+navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("", kind));
+"""
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +49,10 @@ def address(tmp_path_factory):
     server.close()
 
 
-def start(**experimental):
+def start(*flags, **experimental):
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in FLAGS.split():
+    for flag in (*FLAGS.split(), *flags):
         options.add_argument(f"--{flag}")
     for name, value in experimental.items():
         options.add_experimental_option(name, value)
@@ -177,6 +181,16 @@ def test_the_camera(browser):
     browser.find_element(By.ID, "camera-shoot").click()
     status, error = settled(browser)
     assert "found" in status and not error
+
+
+def test_a_camera_that_does_not_open_gets_one_sentence(browser):
+    said = {"NotAllowedError": "The camera was not allowed.", "NotFoundError": "No camera could"}
+    for kind, words in said.items():
+        browser.execute_script(NO_CAMERA, kind)
+        browser.find_element(By.ID, "camera-open").click()
+        wait = WebDriverWait(browser, 20, 0.1)
+        wait.until(lambda _, words=words: words in content(browser, "error"))
+        assert not browser.find_element(By.ID, "camera").is_displayed()
 
 
 def test_by_keyboard_alone(browser, pictures):

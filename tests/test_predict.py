@@ -131,6 +131,26 @@ def test_decoding_is_a_few_batches_ahead_of_the_network_and_keeps_the_order(monk
     assert [name for name, _ in ahead] == list("defghijkl")
 
 
+def test_onnxruntime_says_the_same(run, folder, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="the web extra is not installed")
+    outs = {engine: tmp_path / f"{engine}.parquet" for engine in ("keras", "onnx")}
+    for engine, out in outs.items():
+        assert main([str(folder), "--model", run, "--engine", engine, "--out", str(out)]) == 0
+    one, other = (pd.read_parquet(out).drop(columns=["age", "image"]) for out in outs.values())
+    for name in one.columns[one.dtypes == "float32"]:
+        np.testing.assert_allclose(other[name], one[name], rtol=1e-3, atol=1e-3, err_msg=name)
+    assert len(one.columns[one.dtypes == "float32"]) == 15
+    monkeypatch.setattr(models, "load", None)  # the file is at hand now
+    predict.Scorer(run, "onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    command = [str(folder), "--model", run, "--engine", "onnx", "--out", str(tmp_path / "x.csv")]
+    capsys.readouterr()
+    assert main(command) == 2 and "onnxruntime" in (said := capsys.readouterr().err)
+    assert "--engine onnx need: pip install -e '.[web]'" in said and said.count("\n") == 1
+    with pytest.raises(SystemExit, match="2"):
+        main(["--datasets", "wiki", "--model", run, "--engine", "onnx"])
+
+
 def test_a_name_that_is_not_utf_8_is_listed_and_the_rest_goes_on(run, folder, tmp_path, capsys):
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
     try:

@@ -257,4 +257,5 @@ def test_the_index_leads_to_every_page(tmp_path):
     (tmp_path / "study" / article.MEAN_MAPS).touch()
     text = write_index(tmp_path).read_text()
     assert re.findall(r"<li>(.*?)</li>", text)[:5] == [f"n{k} <strong>x</strong>" for k in range(5)]
+    assert 'href="web/index.html"' in text  # where the site has the page without a server
     assert "n5" not in text and 'src="study/figures/mean_maps.png"' in text

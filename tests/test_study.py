@@ -263,6 +263,7 @@ def test_a_model_card_holds_the_figures_of_the_run(runs, tmp_path, monkeypatch, 
     def ship(run, name, root):
         (root / name).mkdir()
         (root / name / "weights.h5").write_bytes(b"x" * 1_200_000)
+        write_json(root / name / "model.json", {"run": run})
         return root / name
 
     monkeypatch.setattr(ship_script, "ship", ship)
@@ -277,5 +278,13 @@ def test_a_model_card_holds_the_figures_of_the_run(runs, tmp_path, monkeypatch, 
     error = (faces["pred_age"] - faces["age"]).abs().mean()
     assert f"| age | mean absolute error (years) | {error:.2f} [" in text
     assert "| female | 2,266 |" in text and "| 100-124 (small) | 6 |" in text
+    # The shipped network's age intervals are sized as the published predictions say today.
+    shipped = ROOT / "data/models/mobilenetv2"
+    sizes = read_json(shipped / "model.json")["age_interval"]
+    assert read_json(tmp_path / "mobilenetv2/model.json")["age_interval"] == sizes
+    assert 0.78 < sizes["held"]["test"] < 0.82
+    told = text[text.index("The network's own age") : text.index("## Meant for")]
+    assert told in (shipped / "README.md").read_text() and "conformal" in told
+    assert ship_script.main([run, "--out", str(tmp_path), "--intervals"]) == 0
     assert ship_script.main(["no-such-run"]) == 2
     assert "no finished run no-such-run" in capsys.readouterr().err

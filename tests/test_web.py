@@ -2,10 +2,12 @@
 
 import base64
 import functools
+import gzip
 import http.server
 import json
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,16 +25,19 @@ import test_demo_browser as demo
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from utils import faces
+from utils import faces, models
 from utils.datasets.synthetic import draw_face
 from utils.demo import web
+from utils.evaluation.columns import sized_interval
 from utils.explain import maps
 from utils.explain.cams import batched_gradcam
 from utils.explain.target import explain_target
-from utils.files import DataError
+from utils.files import DataError, read_json
 from utils.paths import ROOT
 from utils.predict import Scorer
+from utils.training.predicting import prediction_columns
 
+OWN = Path(web.__file__).with_name("static")
 needs_chromium = demo.pytestmark
 TASKS = ("age", "gender", "ethnicity")
 # What the page's worker says about a picture, in numbers.
@@ -98,9 +103,15 @@ def test_all_is_there_under_ten_megabytes_and_licences_are_told(page):
     assert sum(path.stat().st_size for path in first) < 10_000_000
     text, told = (page / "index.html").read_text(), (page / "licences.txt").read_text()
     assert "connect-src 'self'" in text and "://" not in text.partition("<body")[2]
+    held = read_json(models.SHIPPED / "mobilenetv2/model.json")["age_interval"]["held"]
+    shown = f"{100 * held['wiki-cropped']:.0f} % cropped as in training"
+    assert shown in text and "labelled age of 80 %" in text
     for words in ("Apache License", "Microsoft Corporation", "Iván de Paz Centeno"):
         assert words in told
     assert all(part in text for part in ("mtcnn", "onnxruntime-web", "licences.txt"))
+    packages = {path.name for path in page.iterdir()} - {path.name for path in OWN.iterdir()}
+    ours = {"index.html", "service-worker.js", "rules.json", "network.onnx", "licences.txt"}
+    assert packages - ours == {"ort.js", "ort.wasm.gz", "pnet.onnx", "rnet.onnx", "onet.onnx"}
 
 
 def test_a_changed_runtime_is_refused(work_dir):
@@ -204,6 +215,10 @@ def test_a_crop_is_read_as_python_reads_it(browser, scorer, chips):
     (face,) = read(browser, Image.fromarray(chips[0]), whole=True)
     said = scorer.outputs([Image.fromarray(chips[0])])
     np.testing.assert_allclose(face["age"]["mean"], ages(scorer, [Image.fromarray(chips[0])]), 1e-3)
+    row = prediction_columns(said).iloc[0]
+    own = (row["pred_age"], row["age_q10"], row["age_q90"])
+    ends = sized_interval(*own, scorer.about["age_interval"])
+    np.testing.assert_allclose([face["age"]["low"], face["age"]["high"]], ends, atol=0.02)
     np.testing.assert_allclose([*face["gender"].values()], said["gender"][0], atol=1e-3)
     np.testing.assert_allclose([*face["ethnicity"].values()], said["ethnicity"][0], atol=1e-3)
 
@@ -241,6 +256,61 @@ def test_heic_and_too_many_pixels_get_one_sentence(browser, tmp_path):
     (tmp_path / "b.png").write_bytes(kit.flat_png(20_000, 10_000))
     assert "HEIC" in demo.choose(browser, tmp_path / "a.heic")[1]
     assert "20000 x 10000 pixels" in demo.choose(browser, tmp_path / "b.png")[1]
+
+
+@needs_chromium
+def test_without_webassembly_there_is_one_sentence(site):
+    browser = demo.start("js-flags=--jitless")  # which leaves it out
+    try:
+        browser.get(site[0])
+        wait = WebDriverWait(browser, 60, 0.1)
+        wait.until(lambda _: "no WebAssembly" in demo.content(browser, "error"))
+    finally:
+        browser.quit()
+
+
+@needs_chromium
+def test_the_first_visit_is_at_most_ten_megabytes(page, pictures, capsys):
+    """Alone, on an idle machine, ``pytest -s -k first_visit`` also prints seconds to be trusted."""
+    files = {f"/{file.name}": file.read_bytes() for file in page.iterdir()}
+    text = (".html", ".js", ".css", ".json", ".svg", ".txt")  # what hosts surely compress
+    files |= {name: gzip.compress(files[name]) for name in files if name.endswith(text)}
+    sent = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            name = "/index.html" if self.path == "/" else self.path
+            self.send_response(200 if name in files else 404)
+            self.send_header("Content-Type", self.guess_type(name))
+            if name.endswith(text):
+                self.send_header("Content-Encoding", "gzip")
+            self.send_header("Cache-Control", "max-age=600")  # as GitHub Pages has it
+            self.end_headers()
+            self.wfile.write(files.get(name, b""))
+            sent.append(len(files.get(name, b"")))
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    browser, began = demo.start(), time.monotonic()
+    try:
+        browser.get(f"http://127.0.0.1:{server.server_port}/")
+        loaded = WebDriverWait(browser, 120, 0.05)
+        loaded.until(lambda _: "Ready" in demo.content(browser, "status"))
+        ready = time.monotonic() - began
+        assert demo.choose(browser, pictures / "one.jpg") == ("1 face found.", "")
+        first = time.monotonic() - began
+        kept = "navigator.serviceWorker.ready.then(() => arguments[0](true))"
+        assert browser.execute_async_script(kept)
+    finally:
+        browser.quit()
+        server.shutdown()
+    with capsys.disabled():
+        told = f"first visit: {sum(sent) / 1e6:.2f} MB by gzip in {len(sent)} files"
+        print(f"\n{told}, ready in {ready:.1f} s, first result after {first:.1f} s")
+    assert 5_000_000 < sum(sent) <= 10_000_000
 
 
 @needs_chromium

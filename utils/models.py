@@ -28,7 +28,7 @@ def available(tasks=NEEDED) -> dict[str, Path]:
     A broken model is left out with one line.
     """
     found = {}
-    runs = [folder for folder in study.find_runs() if _network_file(folder).exists()]
+    runs = [folder for folder in study.find_runs() if network_file(folder).exists()]
     for folder in [*filter(is_shipped, sorted(SHIPPED.glob("*"))), *runs]:
         try:
             _check_file(folder)
@@ -69,7 +69,7 @@ def age_error(folder: Path, split: str = "test") -> float | None:
 def folder_of(name: str) -> Path:
     """Folder of a shipped model or a finished run; a ValueError that lists them if it is none."""
     for folder in (SHIPPED / name, runs_dir() / name):
-        if is_shipped(folder) or study.is_complete(folder) and _network_file(folder).exists():
+        if is_shipped(folder) or study.is_complete(folder) and network_file(folder).exists():
             return folder
     others = f"there are {list(available(())) or 'none'}"
     way = "train one with notebooks/02_finetune_backbone.ipynb or ./run_all.sh smoke"
@@ -86,7 +86,7 @@ def load(name: str):
     _check_file(folder)
     if not is_shipped(folder):
         return study.load_model(folder)
-    about, path = describe(folder), _network_file(folder)
+    about, path = describe(folder), network_file(folder)
     network = build_network(about["model"], about["input_size"], about["tasks"], weights="none")
     try:
         with h5py.File(path) as file:
@@ -98,12 +98,13 @@ def load(name: str):
     return network
 
 
-def _network_file(folder: Path) -> Path:
+def network_file(folder: Path) -> Path:
+    """The file that holds a model's weights."""
     return folder / ("weights.h5" if is_shipped(folder) else "model.keras")
 
 
 def _check_file(folder: Path) -> None:
-    path = _network_file(folder)  # Keras would call a damaged file "not found"
+    path = network_file(folder)  # Keras would call a damaged file "not found"
     good = zipfile.is_zipfile(path)
     if is_shipped(folder):
         good = path.is_file() and digest_of(path) == read_json(folder / "model.json").get("sha256")

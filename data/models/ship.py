@@ -1,7 +1,8 @@
 """Ship a network with its model card: ``python data/models/ship.py RUN [NAME]``.
 
 Writes ``data/models/NAME`` (float16 weights, how to build it, a card) from a finished run. Every
-figure of the card is computed from the run's predictions.
+figure of the card is computed from the run's predictions. ``ship.py RUN [NAME] --intervals`` only
+sizes the age intervals of a shipped network anew, from the predictions that the study published.
 """
 
 import argparse
@@ -15,14 +16,16 @@ import pandas as pd
 
 from utils import models, study
 from utils.evaluation.bootstrap import draw, intervals
-from utils.evaluation.columns import part
+from utils.evaluation.columns import AGE_INTERVAL, part, sized_interval
+from utils.evaluation.conformal import LEVEL, age_sizes
 from utils.evaluation.metrics import baseline, evaluate
 from utils.evaluation.subgroups import AXES, subgroups
 from utils.evaluation.tables import readable
 from utils.files import digest_of, read_json, write_aside, write_json
-from utils.paths import runs_dir
+from utils.paths import ROOT, runs_dir
 from utils.vocabulary import HEADLINE, run_label, written
 
+STUDY = ROOT / "reports" / "study"
 COLUMNS = {
     ("age", "mae"): "age error, years",
     ("age", "bias"): "age bias, years",
@@ -55,6 +58,28 @@ def ship(run: str, name: str, root: Path = models.SHIPPED) -> Path:
     about |= {"age_mae": errors, "sha256": digest_of(target / "weights.h5")}
     write_json(target / "model.json", about)
     return target
+
+
+def size_intervals(predictions: pd.DataFrame, target: Path) -> dict:
+    """Size the age intervals of a shipped network on its validation faces, into ``model.json``.
+
+    Beside their sizes (`age_sizes`) stands what share of ages they ``held``: of the test faces, and
+    of WIKI's photographs where the study has scored the run on them. Empty without such ages.
+    """
+    about, needed = read_json(target / "model.json"), ["pred_age", *AGE_INTERVAL]
+    if not set(needed) <= set(predictions):
+        return {}
+    labelled = predictions[predictions["age"].notna()]
+    sizes, faces = age_sizes(labelled), {"test": part(labelled, "test")}
+    others = (STUDY / "cross_dataset").glob(f"{about['run']}@wiki*.parquet")
+    faces |= {path.stem.rpartition("@")[2]: pd.read_parquet(path) for path in sorted(others)}
+    held = {}
+    for name, table in faces.items():
+        low, high = sized_interval(*table[needed].to_numpy(float).T, sizes).T
+        held[name] = float(table["age"].between(low, high).mean())
+    told = {"level": LEVEL, "faces": len(part(labelled, "val"))} | sizes | {"held": held}
+    write_json(target / "model.json", about | {"age_interval": told})
+    return told
 
 
 def metrics_rows(predictions: pd.DataFrame, groups) -> list[dict]:
@@ -98,6 +123,7 @@ def write_card(run: str, name: str = "", root: Path = models.SHIPPED) -> Path:
     config, cost = study.read_config(folder), read_json(folder / "cost.json")
     predictions = pd.read_parquet(folder / "predictions.parquet")
     target = ship(run, name or config["model"], root)
+    sizes = size_intervals(predictions, target)
     groups = study.published_split(config["dataset"])
     template = jinja2.Template(Path(__file__).with_name("card.md.j2").read_text("utf-8"))
     text = template.render(
@@ -106,6 +132,7 @@ def write_card(run: str, name: str = "", root: Path = models.SHIPPED) -> Path:
         flops=cost["flops"] / 1e9,
         megabytes=(target / "weights.h5").stat().st_size / 1e6,
         headlines=headlines(predictions),
+        age_interval=sizes,
         metrics=metrics_rows(predictions, groups),
         groups=groups_rows(predictions, groups),
     )
@@ -120,8 +147,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run")
     parser.add_argument("name", nargs="?", default="", help="default: that of the backbone")
     parser.add_argument("--out", type=Path, default=models.SHIPPED)
+    parser.add_argument("--intervals", action="store_true", help="only the age intervals anew")
     asked = parser.parse_args(arguments)
     try:
+        if asked.intervals:
+            predictions = pd.read_parquet(STUDY / "predictions" / f"{asked.run}.parquet")
+            target = asked.out / (asked.name or study.read_config(STUDY / "runs" / asked.run)["model"])
+            print(size_intervals(predictions, target))
+            return 0
         print(write_card(asked.run, asked.name, asked.out))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

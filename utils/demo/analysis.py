@@ -14,10 +14,10 @@ from PIL import Image
 from utils import faces, models
 from utils.backbones.registry import BACKBONES
 from utils.demo.pictures import Refused
+from utils.evaluation.columns import sized_interval
 from utils.explain.cams import batched_gradcam
 from utils.explain.target import explain_target
 from utils.files import DataError
-from utils.models import NEEDED as TASKS
 from utils.predict import Scorer
 from utils.training.predicting import age_quantile
 from utils.vocabulary import CLASSES
@@ -45,7 +45,7 @@ class Model(Scorer):
         """Grad-CAM [n, s, s] by task, 0..1: what makes the face older, or the predicted class."""
         pixels, maps = np.stack([np.asarray(crop) for crop in crops]), {}
         with contextlib.suppress(ValueError):  # what cannot be explained still predicts
-            for task in TASKS:
+            for task in models.NEEDED:
                 maps[task] = batched_gradcam(_explained(self.network, task, self.layer), pixels)
         return maps
 
@@ -130,7 +130,7 @@ class Analyst:
             box = np.rint(found[k].box * scales).astype(int).tolist()
             place = {"box": box, "confidence": round(found[k].confidence, 4)}
             said = {task: values[k].astype(float) for task, values in outputs.items()}
-            rows.append(place | _labels(said, details))
+            rows.append(place | _labels(said, details, model.about.get("age_interval")))
             if details:
                 heat = {task: heat[k] for task, heat in maps.items() if heat[k].any()}
                 rows[k] |= _pictures(crop, heat)
@@ -138,13 +138,14 @@ class Analyst:
         return answer | {"faces_found": len(found), "faces": rows}
 
 
-def _labels(said: dict[str, np.ndarray], details: bool) -> dict:
+def _labels(said: dict[str, np.ndarray], details: bool, sizes: dict | None) -> dict:
     p = said["age"] / said["age"].sum()
-    low, high = (float(age_quantile(p[None], share)[0]) for share in (0.1, 0.9))
-    age = {"mean": float(p @ np.arange(len(p))), "low": low, "high": high}
-    age = {name: round(value, 1) for name, value in age.items()}
+    mean, ends = p @ np.arange(len(p)), [age_quantile(p[None], share)[0] for share in (0.1, 0.9)]
+    low, high = sized_interval(mean, *ends, sizes) if sizes else ends
+    age = {"mean": mean, "low": low, "high": high}
+    age = {name: round(float(value), 1) for name, value in age.items()}
     age |= {"distribution": p.round(5).tolist()} if details else {}
-    shares = {t: dict(zip(CLASSES[t], said[t].round(4), strict=True)) for t in TASKS[1:]}
+    shares = {t: dict(zip(CLASSES[t], said[t].round(4), strict=True)) for t in models.NEEDED[1:]}
     return {"age": age} | shares
 
 

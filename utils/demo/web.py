@@ -18,9 +18,9 @@ import matplotlib
 
 from utils import faces, models
 from utils.datasets.fetch import download
-from utils.demo.analysis import MAX_FACES, TASKS
-from utils.demo.export import export_detector, export_network
+from utils.demo.analysis import MAX_FACES
 from utils.demo.pictures import MAX_PIXELS, WORKING_SIDE
+from utils.export import export_detector, export_network
 from utils.files import DataError, digest_of, write_aside, write_json
 from utils.paths import ROOT, cache_dir
 from utils.vocabulary import CLASSES
@@ -58,7 +58,8 @@ def build(out: Path, name: str = "mobilenetv2") -> Path:
     about = models.describe(models.folder_of(name)) | {"name": name}
     rules = {rule: getattr(faces, rule) for rule in _RULES} | {"MAX_FACES": MAX_FACES}
     rules |= faces.frame_of(about["dataset"])._asdict() | {"side": about["input_size"]}
-    rules["classes"] = {task: CLASSES[task] for task in TASKS[1:]}
+    rules["age_interval"] = about.get("age_interval")
+    rules["classes"] = {task: CLASSES[task] for task in models.NEEDED[1:]}
     rules["colours"] = matplotlib.colormaps["inferno"](range(256), bytes=True)[:, :3].tolist()
     with write_aside(out) as aside:
         shutil.copytree(HERE / "static", aside, ignore=shutil.ignore_patterns("demo.js"))

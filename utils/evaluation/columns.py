@@ -13,6 +13,16 @@ from utils.files import DataError
 AGE_INTERVAL = ("age_q10", "age_q90")  # holds 80 % of the true ages, says the network
 
 
+def sized_interval(said, low, high, sizes):
+    """Ends of age intervals in years [..., 2]: the network's own, stretched as `sizes` say.
+
+    Expected ages `said` and own ends are [...]; `sizes` come from `conformal.age_sizes`.
+    """
+    own = np.maximum(high - low, 1.0) / 2  # no interval is narrower than a year
+    half = own * np.asarray(sizes["factors"])[np.digitize(said, sizes["edges"])]
+    return np.stack([np.maximum(said - half, 0), said + half], axis=-1)
+
+
 def require(predictions, columns, what="predictions"):
     """Raise a DataError that names the missing columns, if any are missing."""
     missing = ", ".join(name for name in columns if name not in predictions)

@@ -16,7 +16,7 @@ from utils.evaluation.columns import (
     known,
     part,
     probabilities,
-    require,
+    sized_interval,
     tasks_of,
     truth,
 )
@@ -27,24 +27,19 @@ RANGES = 5  # of the predicted age, with equally many validation faces
 NEEDED = ["age", "pred_age", *AGE_INTERVAL]
 
 
-def _age_columns(predictions, split):
-    """True and predicted age, and half the width of the network's own interval, as columns."""
-    faces = part(predictions, split)
-    require(faces, NEEDED)
+def age_sizes(predictions):
+    """How far to stretch the network's own age intervals, from the validation faces.
+
+    For `columns.sized_interval`: `edges` in years part the predicted ages, with a factor a range.
+    """
+    faces = part(predictions[predictions["age"].notna()], "val")
     age, said, low, high = faces[NEEDED].to_numpy(float).T
-    return age, said, np.maximum(high - low, 1.0) / 2  # no interval is narrower than a year
-
-
-def age_intervals(predictions, level=LEVEL):
-    """Ends of the interval of each test face in years [n, 2], sized on the validation faces."""
-    labelled = predictions[predictions["age"].notna()]
-    age, said, spread = _age_columns(labelled, "val")
-    _, new, new_spread = _age_columns(predictions, "test")
     edges = np.quantile(said, np.linspace(0, 1, RANGES + 1)[1:-1])
-    model = ConformalRegressor()
-    model.fit(residuals=age - said, sigmas=spread, bins=np.digitize(said, edges))
-    ranges = np.digitize(new, edges)
-    return model.predict_int(new, new_spread, ranges, confidence=level, y_min=0)
+    model, zero = ConformalRegressor(), np.zeros(RANGES)
+    own = np.maximum(high - low, 1.0) / 2
+    model.fit(residuals=age - said, sigmas=own, bins=np.digitize(said, edges))
+    factors = model.predict_int(zero, zero + 1, np.arange(RANGES), confidence=LEVEL)[:, 1]
+    return {"edges": edges.tolist(), "factors": factors.tolist()}
 
 
 def coverage(predictions, resamples):
@@ -58,7 +53,8 @@ def coverage(predictions, resamples):
     use, age = known(faces, "age"), faces["age"].fillna(0).to_numpy(float)
     ends = {"from the network": faces[[*AGE_INTERVAL]].to_numpy(float)}
     if (predictions["split"] == "val").any():
-        ends["conformal"] = age_intervals(predictions)
+        said = faces[NEEDED[1:]].to_numpy(float).T
+        ends["conformal"] = sized_interval(*said, age_sizes(predictions))
     masks = {"all": use}
     masks |= {name: use & (age_bin(age) == number) for number, name in enumerate(AGE_BINS)}
     rows = []

@@ -104,12 +104,21 @@ function quantile(distribution, share) {
   }
 }
 
-function labels(said, classes) {
+// An age interval, as `sized_interval` in utils/evaluation/columns.py.
+function sized(mean, [low, high], sizes) {
+  if (!sizes) return [low, high];
+  const range = sizes.edges.filter((edge) => edge <= mean).length;
+  const half = (Math.max(high - low, 1) / 2) * sizes.factors[range];
+  return [Math.max(0, mean - half), mean + half];
+}
+
+function labels(said, { classes, age_interval: sizes }) {
   const total = said.age.reduce((sum, p) => sum + p, 0);
   const distribution = [...said.age].map((p) => p / total);
   const mean = distribution.reduce((sum, p, year) => sum + p * year, 0);
-  const answer = { age: { mean, low: quantile(distribution, 0.1),
-    high: quantile(distribution, 0.9), distribution } };
+  const ends = [0.1, 0.9].map((share) => quantile(distribution, share));
+  const [low, high] = sized(mean, ends, sizes);
+  const answer = { age: { mean, low, high, distribution } };
   for (const [task, names] of Object.entries(classes)) {
     answer[task] = Object.fromEntries(names.map((name, k) => [name, said[task][k]]));
   }
@@ -156,7 +165,7 @@ async function read({ image, whole, details }) {
   const crops = kept.map((face) => crop(colours, whole ? null : face, rules));
   const said = kept.length ? await outputs(sessions.network, crops, rules.side) : [];
   const faces = kept.map(({ box, confidence }, k) => {
-    const face = { box, confidence, ...labels(said[k], rules.classes) };
+    const face = { box, confidence, ...labels(said[k], rules) };
     if (!details) return face;
     const maps = Object.keys({ age: 0, ...rules.classes }).map((task) =>
       [task, heatMap(said[k][`heat_${task}`], rules.side, rules.colours)]);

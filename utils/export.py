@@ -1,4 +1,4 @@
-"""Networks as ONNX files for programs and pages without TensorFlow."""
+"""Networks as ONNX files: to predict faster, and for programs and pages without TensorFlow."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from keras import ops
 
 from utils import models
 from utils.backbones.registry import BACKBONES
-from utils.files import DataError, write_aside
+from utils.files import DataError, digest_of, write_aside
+from utils.paths import cache_dir
 
 
 def export_network(name: str, path: Path) -> None:
@@ -25,29 +26,47 @@ def export_network(name: str, path: Path) -> None:
         kernel = network.get_layer(task).kernel
         if not entry or kernel.shape[0] != features.shape[-1] or entry.pooling != "avg":
             raise DataError(f"the heads of {name} are not linear; expected such as mobilenetv2's")
-        outputs[f"heat_{task}"] = _GradCam(network.get_layer(task))(features, outputs[task])
+        outputs[f"heat_{task}"] = _gradcam(network.get_layer(task), features, outputs[task])
     explained = keras.Model(network.inputs, outputs | {"activation": features})
     _write(explained, about["input_size"], "image", path)
 
 
-class _GradCam(keras.layers.Layer):
+class OnnxNetwork:
+    """A trained network on onnxruntime, in place of the Keras network for `predict_average`.
+
+    Its file is made once, in the cache, for weights that are as they are.
+    """
+
+    def __init__(self, name: str):
+        import onnxruntime
+
+        digest = digest_of(models.network_file(models.folder_of(name)))[:16]
+        path = cache_dir() / "onnx" / f"{name}-{digest}.onnx"
+        if not path.is_file():
+            network = models.load(name)
+            _write(network, network.input_shape[1], "image", path)
+        self.session = onnxruntime.InferenceSession(path)
+
+    def predict_on_batch(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs by task for faces in 0..255, [n, s, s, 3]."""
+        names = [output.name for output in self.session.get_outputs()]
+        said = self.session.run(names, {"image": np.asarray(pixels, np.float32)})
+        return dict(zip(names, said, strict=True))
+
+
+def _gradcam(head, features, said):
     """Cells [n, h, w] without gradients: that of a linear head's logit is its kernel.
 
     The score is the expected age, or the logit of the most probable class, as in `utils.explain`.
     """
-
-    def __init__(self, head):
-        super().__init__(dtype="float32")
-        self.head = head
-
-    def call(self, features, said):
-        years = ops.arange(said.shape[-1], dtype="float32")
-        if self.head.name == "age":
-            slope = said * (years - ops.sum(said * years, axis=-1, keepdims=True))
-        else:  # not argmax: ONNX lacks what Keras makes of it
-            slope = ops.cast(said >= ops.max(said, axis=-1, keepdims=True), "float32")
-        logits = ops.matmul(features, self.head.kernel)  # [n, h, w, k], as if each cell were all
-        return ops.relu(ops.sum(logits * slope[:, None, None], axis=-1))
+    years = np.arange(said.shape[-1], dtype="float32")
+    if head.name == "age":
+        slope = said * ops.subtract(years, ops.sum(said * years, axis=-1, keepdims=True))
+    else:  # not argmax: ONNX lacks what Keras makes of it
+        slope = ops.cast(said >= ops.max(said, axis=-1, keepdims=True), "float32")
+    # [n, h, w, k], as if each cell were all
+    logits = ops.matmul(features, ops.convert_to_numpy(head.kernel))
+    return ops.relu(ops.sum(logits * slope[:, None, None], axis=-1))
 
 
 def export_detector(folder: Path) -> None:
@@ -67,20 +86,19 @@ def _write(network, side: int | None, name: str, path: Path) -> None:
     kernels = [kernel.transpose(3, 2, 0, 1) for kernel in network.get_weights() if kernel.ndim == 4]
     with write_aside(path) as aside:
         network.export(aside, format="onnx", verbose=False, input_signature=seen)
-        content = onnx.load(aside)
-        for weights in list(content.graph.initializer):
+        content, node = onnx.load(aside), onnx.helper.make_node
+        graph = content.graph
+        for weights in list(graph.initializer):
             array = onnx.numpy_helper.to_array(weights)
             if array.dtype != np.float32 or array.ndim < 2 or len(array) < 2:  # such as a bias
                 continue
             short, scale = map(onnx.numpy_helper.from_array, _shortened(array, kernels))
             short.name, scale.name = f"{weights.name}_short", f"{weights.name}_scale"
-            content.graph.initializer.remove(weights)
-            content.graph.initializer.extend([short, scale])
+            graph.initializer.remove(weights)
+            graph.initializer.extend([short, scale])
             wide = f"{weights.name}_wide"
-            scaled = onnx.helper.make_node("Mul", [wide, scale.name], [weights.name])
-            content.graph.node.insert(0, scaled)
-            cast = onnx.helper.make_node("Cast", [short.name], [wide], to=onnx.TensorProto.FLOAT)
-            content.graph.node.insert(0, cast)
+            graph.node.insert(0, node("Mul", [wide, scale.name], [weights.name]))
+            graph.node.insert(0, node("Cast", [short.name], [wide], to=onnx.TensorProto.FLOAT))
         onnx.save(content, aside)
 
 
