@@ -15,6 +15,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from utils.datasets import load, near_duplicates, new_table
 from utils.datasets.copies import SIDE, candidates, flat, similarity, threshold
 from utils.datasets.near_duplicates import assign_groups, fingerprints, near_pairs
+from utils.datasets.neighbours import InvertedFile, unit
 from utils.datasets.table import FaceSet
 from utils.paths import ROOT
 
@@ -207,3 +208,23 @@ def test_copies_in_utkface_are_found(work_dir, real_data):
     assert (similarity(grey, pairs) >= threshold(grey)).sum() >= least
     unlike = row.get_indexer(others).reshape(200, 2)
     assert (similarity(grey, unlike) >= threshold(grey)).sum() <= 2
+
+
+def test_an_index_finds_what_a_comparison_of_all_with_all_finds():
+    rng = np.random.default_rng(0)
+    vectors = unit(rng.normal(size=(4000, 16))).astype(np.float32)
+    copies = unit(vectors[:200] + rng.normal(scale=0.12, size=(200, 16))).astype(np.float32)
+    every = np.concatenate([vectors, copies])
+    owners = np.arange(len(every)) // 2  # two vectors an owner
+    index = InvertedFile(every, owners)
+    found = index.nearest(every, owners, 3, 0.88)
+    product = every @ every.T
+    product[owners[:, None] == owners] = -1
+    likely = {(owners[i], owners[j]) for i, j in np.argwhere(product >= 0.88)}
+    pairs = set(zip(found["owner"], found["other"], strict=True))
+    assert pairs <= likely and len(pairs & likely) >= 0.98 * len(likely)
+    assert found["owner"].value_counts().max() <= 3 and (found["owner"] != found["other"]).all()
+    largest = max(
+        len(index.vectors[slice(*index.ends[k : k + 2])]) for k in range(len(index.centres))
+    )
+    assert largest < len(every) / 5, "one drawer holds much: every comparison is with all"

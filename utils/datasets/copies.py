@@ -1,9 +1,8 @@
 """Which of many small grey pictures show the same photograph? Pixels alone, in two stages.
 
-Stage 1 (`candidates`) compares short descriptors, all with all, and keeps the nearest few of each
-picture; its time grows as the square of their number. Stage 2 (`similarity`) lays the two pictures
-of a candidate over one another and correlates their fine detail, so that brightness and contrast
-have no say; its time grows as the number.
+Stage 1 (`candidates`) finds the nearest few short descriptors of each picture by an index. Stage 2
+(`similarity`) lays the two pictures of a candidate over one another and correlates their fine
+detail, so that brightness and contrast have no say.
 """
 
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from utils.datasets.neighbours import InvertedFile, unit
 from utils.datasets.progress import progress_bar
 
 SIDE = 49  # pixels of the pictures: 25 cells of two pixels, so that one is in the middle
@@ -60,10 +60,6 @@ def flat(grey: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(0), *parts]) < FLAT
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
-
-
 def _cosines() -> np.ndarray:
     """Matrix [WINDOW x WINDOW, 63] that takes windows to their slow cosines."""
     wave = np.cos(np.pi * np.outer(np.arange(WAVES), np.arange(WINDOW) + 0.5) / WINDOW)
@@ -95,7 +91,7 @@ def _descriptors(grey: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
     cells = 2 * np.arange(WINDOW) - WINDOW + 1 + MIDDLE
     windows = [detail[:, cells + y][:, :, cells + x] for y, x in _shifts(reach)]
     return tuple(
-        _unit(np.stack(cuts, axis=1).reshape(len(grey), len(cuts), -1) @ cosines)
+        unit(np.stack(cuts, axis=1).reshape(len(grey), len(cuts), -1) @ cosines)
         for cuts in (middles, windows)
     )
 
@@ -108,41 +104,19 @@ def candidates(grey: np.ndarray, progress: bool = False) -> tuple[np.ndarray, np
     """
     if len(grey) < 2:
         return np.zeros((0, 2), int), np.zeros(0, bool)
-    parts = [_descriptors(grey[rows], 1) for rows in _blocks(len(grey), 1024)]
-    middles, windows = (
-        np.concatenate(arrays).swapaxes(0, 1).copy() for arrays in zip(*parts, strict=True)
-    )
-    found = []
-    for rows in progress_bar(list(_blocks(len(grey), 128)), desc="compare", show=progress):
-        best = _likeness(middles[:, rows], windows)
-        size = rows.stop - rows.start
-        best[:, np.arange(size), np.arange(rows.start, rows.stop)] = -1
-        found.append(_nearest(best, rows.start))
+    windows = np.concatenate([_descriptors(grey[rows], 1)[1] for rows in _blocks(len(grey), 1024)])
+    owners = np.repeat(np.arange(len(grey)), windows.shape[1])
+    index, found = InvertedFile(windows.reshape(len(owners), -1), owners), []
+    del windows  # the index has its own copy
+    for rows in progress_bar(list(_blocks(len(grey), 4096)), desc="compare", show=progress):
+        owners = np.repeat(np.arange(rows.start, rows.stop), len(SCALES))
+        middles = np.split(_descriptors(grey[rows], 1)[0], 2, axis=1)
+        for mirrored, side in enumerate(middles):
+            near = index.nearest(side.reshape(len(owners), -1), owners, NEAREST, LIKELY)
+            pairs = np.sort(near[["owner", "other"]].to_numpy(), axis=1)
+            found.append(np.column_stack([pairs, np.full(len(pairs), mirrored)]))
     found = np.unique(np.concatenate(found), axis=0)
     return found[:, :2], found[:, 2].astype(bool)
-
-
-def _likeness(middles: np.ndarray, windows: np.ndarray) -> np.ndarray:
-    """Of each row's middles, as they are and mirrored, to each picture's windows: [2, rows, n]."""
-    size, n = middles.shape[1], windows.shape[1]
-    block = middles.reshape(-1, middles.shape[2])
-    best = np.full((2, size, n), -1, np.float32)
-    for columns in _blocks(n, 2048):
-        for window in windows:
-            product = (block @ window[columns].T).reshape(2, len(SCALES), size, -1)
-            for of_scale in product.swapaxes(0, 1):
-                np.maximum(best[:, :, columns], of_scale, out=best[:, :, columns])
-    return best
-
-
-def _nearest(best: np.ndarray, start: int) -> np.ndarray:
-    """First, second, mirrored: the likely ones among the nearest of each row of `best`."""
-    count = min(NEAREST, best.shape[2])
-    near = np.argpartition(-best, count - 1, axis=2)[:, :, :count]
-    likely = np.take_along_axis(best, near, axis=2) >= LIKELY
-    mirrored, row, _ = np.nonzero(likely)
-    pairs = np.sort(np.stack([row + start, near[likely]], axis=1), axis=1)
-    return np.column_stack([pairs, mirrored])
 
 
 def similarity(grey: np.ndarray, pairs: np.ndarray, mirrored=None, progress=False) -> np.ndarray:
