@@ -84,7 +84,7 @@ def test_a_network_can_be_explained_on_drawn_faces(opened):
     np.testing.assert_allclose(judged, stored, rtol=1e-4)
 
 
-SMALL = {"n": 12, "faithful": 5, "sanity": 3, "slow": 3, "steps": 3, "stages": 2, "least": 3}
+SMALL = {"n": 12, "faithful": 5, "sanity": 4, "slow": 3, "steps": 3, "stages": 2, "least": 3}
 FAST = SMALL | {"methods": METHODS[:2]}
 
 
@@ -94,13 +94,16 @@ def test_measure_fills_the_table(opened):
     found = measure.measure(opened[0], "gender", names, settings, progress=False)
     have = set(found.table["statistic"])
     assert {*FAITHFULNESS, "randomization_similarity", "pointing_game", "energy_inside"} <= have
+    assert {"deletion_auc_blurred", "blank_alike", "vanished", "emprt"} <= have
     # The regions are those of UTKFace's crop: drawn faces lie elsewhere.
     assert "attention_eyes" not in have
     assert {*METHODS, *CONTROLS} == set(found.table["method"])
     assert found.table[["value", "ci_low", "ci_high"]].notna().all(axis=None)
     # Each row says on how many faces it rests.
     n = found.table[found.table["statistic"] == "deletion_auc"].set_index("method")["n"]
-    assert n["gradcam"] == n["random"] == 5 and n["scorecam"] == n["smoothgrad"] == 3
+    assert n["gradcam"] == n["random"] == 5 and n["scorecam"] == n["random_pixels"] == 3
+    left = found.table[found.table["statistic"] == "vanished"]
+    assert (left["n"] == 4).all() and set(left["method"]) == set(METHODS)
     assert len(found.shares) == len(found.about["groups"]) == found.about["counts"]["all"] == 12
     assert all(np.isfinite(heat).all() and heat.shape == (32, 32) for heat in found.maps.values())
     assert {group.split(":")[0] for group in found.maps} >= {"all", "gender", "class"}
@@ -202,7 +205,7 @@ def test_sentences_are_computed_and_coarse_maps_claim_no_region(study):
     assert page.sentences[0].startswith("**No method is to be trusted on single faces**")
     assert page.figures["attention"].finding.startswith("For their area, eyes and")
     assert "Grad-CAM in 1 of 2, Grad-CAM++ in 0 of 2" in text
-    assert "SmoothGrad 1 (0.50)" in text and "Grad-CAM 0 (0.10)" in text
+    assert "SmoothGrad 1 of 2 (0.50)" in text and "Grad-CAM 0 of 2 (0.10)" in text
     for figure in page.figures.values():
         figure.canvas.draw()
         assert figure.finding and "UTKFace" in figure.caption
@@ -220,7 +223,7 @@ def test_true_evidence_is_compared_with_the_gaussian(study):
     rows = [
         dict(method=m, statistic=s, value=v, ci_low=v - 0.1, ci_high=v + 0.1, n=50)
         for s in ("energy_inside", "pointing_game")
-        for m, v in zip((*METHODS, *CONTROLS), (0.5, 0.2, 0.4, 0.3, 0.1, 0.25), strict=True)
+        for m, v in zip((*METHODS, *CONTROLS), (0.5, 0.2, 0.4, 0.3, 0.1, 0.1, 0.25), strict=True)
     ]
     one = _evidence("run-c", "alexnet", "eyes")
     one.about["dataset"] = "synthetic"

@@ -42,22 +42,22 @@ def summarise(found, folder) -> Summary:
         page.figures["mean_maps"] = figures.mean_maps(shown, face)
     if tested := [one for one in shown if len(one.per_face)]:
         _tested(page, tested)
-    inside = rows_of(drawn, ("pointing_game", "energy_inside"))
+    fine = [one for one in drawn if len(one.about["field_of_view"]) >= LEAST_CELLS]
+    inside = rows_of(fine, ("pointing_game", "energy_inside"))
     if len(inside):
         page.sentences.append(true_evidence(inside))
-        page.figures["true_evidence"] = figures.true_evidence(inside, drawn)
+        page.figures["true_evidence"] = figures.true_evidence(inside, fine)
     return page
 
 
 def _tested(page, found) -> None:
     """Add what the tests of the maps say."""
     last, gains = rows_of(found, "randomization_similarity"), gains_table(found)
-    table = methods_table(last, gains)
+    table = methods_table(found, last, gains)
     page.tables |= {"methods": table, "gains": gains}
     if len(found) > 1:  # one case is no verdict
         page.sentences.append(trusted(table))
     page.sentences += [*sharpness(found), *tests_text(table, last)]
-    # Maps with cells enough to tell the eyes from the nose.
     fine = [one for one in found if len(one.about["field_of_view"]) >= LEAST_CELLS]
     shares = rows_of(fine, "attention_", "gradcam")
     if len(shares):
@@ -100,18 +100,23 @@ def gains_table(found) -> pd.DataFrame:
     return pd.concat([t.assign(**k) for t, k in zip(tables, told, strict=True)], ignore_index=True)
 
 
-def methods_table(last, gains) -> pd.DataFrame:
+def methods_table(found, last, gains) -> pd.DataFrame:
     """One row a method: how often it beats the Gaussian, how often randomisation changes it.
 
     Columns method; for each faithfulness statistic the cases won; both_curves (won on deletion
-    and insertion); cases; fails (maps that hardly change), similarity (mean) and checked.
+    and insertion); cases; compared (comparisons made); fails (maps that hardly change), similarity
+    (mean) and checked; vanished and emprt (means, see `utils.explain.checks`).
     """
     won = gains.pivot(index=["method", "run", "task"], columns="statistic", values="beats")
     won = won[list(FAITHFULNESS)].assign(both_curves=won["deletion_auc"] & won["insertion_auc"])
     won = won.assign(cases=1).groupby("method").sum().astype(int).rename_axis(None, axis=1)
+    won["compared"] = (gains["n"] > 0).groupby(gains["method"]).sum()  # no age gets surer
     checks = last.assign(fails=last["ci_high"] >= FAILS_ABOVE).groupby("method")
     checks = checks.agg(fails=("fails", "sum"), similarity=("value", "mean"), checked=("n", "size"))
-    table = checks.join(won)[[*won, *checks]].rename_axis("method")
+    table = won.join(checks).fillna({"fails": 0, "checked": 0})
+    for name in ("vanished", "emprt"):
+        table[name] = rows_of(found, name).groupby("method")["value"].mean()
+    table = table.astype({"fails": int, "checked": int}).rename_axis("method")
     return table.reindex([m for m in METHODS if m in table.index]).reset_index()
 
 
@@ -121,16 +126,17 @@ def tests_text(table, last) -> list[str]:
     for row in table.to_dict("records"):
         name = METHOD_LABELS[row["method"]]
         curves.append(f"{name} in {row['both_curves']} of {row['cases']}")
-        own = last[last["method"] == row["method"]][["value", "ci_low", "ci_high"]]
-        gone = int((own == 0).all(axis=1).sum())  # zeros on every face: no map is left at all
-        left = f", in {gone} no map is left at all" if gone else ""
-        checks.append(f"{name} {row['fails']} ({row['similarity']:.2f}{left})")
+        forms = {"similarity": ".2f", "vanished": ".0%", "emprt": "+.0%"}  # none in files of old
+        told = [format(row[key], form) for key, form in forms.items() if np.isfinite(row[key])]
+        checks.append(f"{name} {row['fails']} of {row['checked']} ({', '.join(told)})")
     return [
         "On both curves, deletion and insertion, the centred Gaussian is beaten by "
         f"{', '.join(curves)} cases (networks and tasks).",
-        f"With every layer randomised, maps of this many of {row['checked']} cases fail, as the "
-        f"upper end of their interval reaches {FAILS_ABOVE} (in brackets the mean rank "
-        f"correlation; {figures.range_of(last['n'])} faces): {', '.join(checks)}.",
+        "With every layer re-initialised, maps fail in this many cases, as the upper end of their "
+        f"interval reaches {FAILS_ABOVE} (in brackets the mean rank correlation of the maps still "
+        f"there, {figures.range_of(last['n'])} faces; the share of maps that vanish; and the rise "
+        "in complexity, eMPRT, which is above zero where a map depends on what was learned): "
+        f"{', '.join(checks)}.",
     ]
 
 
@@ -158,7 +164,7 @@ def trusted(methods) -> str:
     wins = methods[list(FAITHFULNESS)].sum(axis=1)
     order = methods.assign(wins=wins).sort_values(["fails", "wins"], ascending=[True, False])
     best, checked = order.iloc[0], int(order.iloc[0]["checked"])
-    total, name = int(best["cases"]) * len(FAITHFULNESS), METHOD_LABELS[best["method"]]
+    total, name = int(best["compared"]), METHOD_LABELS[best["method"]]
     told = (
         f"{int(best['wins'])} of {total} comparisons with the centred Gaussian and passes "
         f"{checked - int(best['fails'])} of {checked} randomisation checks."
