@@ -15,7 +15,7 @@ from utils.explain import checks
 from utils.explain import maps as heat
 from utils.explain.cams import batched_gradcam, explain, field_of_view, scorecam, smoothgrad
 from utils.explain.maps import CONTROLS, METHODS, region_masks, resize_maps
-from utils.explain.target import explain_target
+from utils.explain.target import Scorer, explain_target
 from utils.vocabulary import OUTPUTS
 
 SIZE = 32
@@ -219,6 +219,9 @@ def test_map_arithmetic():
     assert heat.mean_map(faint).tolist() == [[1, 0], [0, 1]]
     assert not heat.mean_map(np.zeros((2, 3, 3))).any()
     np.testing.assert_array_equal(heat.random_maps(3, 20, seed=1), heat.random_maps(3, 20, seed=1))
+    # As wide as a map's cells: neighbours are alike in patches, not among single pixels.
+    patches, pixels = (heat.random_maps(9, 20, cells=n) for n in (4, 20))
+    assert np.abs(np.diff(patches)).mean() * 3 < np.abs(np.diff(pixels)).mean()
     bell = heat.center_gaussian_maps(2, 21)
     assert bell[0].argmax() == 10 * 21 + 10 and bell[0, 0, 0] == 0
     grey = np.full((8, 8, 3), 100, np.uint8)
@@ -275,7 +278,7 @@ ONES = np.ones(8, int)
 
 
 def test_the_true_map_beats_the_controls(spot_target, faces, spot):
-    maps = {"random": heat.random_maps(8, 24), "center_gaussian": heat.center_gaussian_maps(8, 24)}
+    maps = {name: explain(spot_target, faces, name) for name in CONTROLS}
     maps["gradcam"] = spot.astype(np.float32)
     per_face, curves = checks.faithfulness(spot_target, faces, maps, ONES, steps=8)
     means = checks.means_of(per_face).pivot(index="method", columns="statistic", values="value")
@@ -285,13 +288,43 @@ def test_the_true_map_beats_the_controls(spot_target, faces, spot):
         assert all(gain[name] * sign > 0 for name, sign in kinds.items())
     won = checks.against_control(per_face).query("method == 'gradcam'")
     assert won.set_index("statistic").loc[list(kinds), "beats"].all()
-    assert len(curves) == 3 * 2 * 9 and curves["value"].between(0, 1).all()
-    # Curves start and end where they must.
+    assert len(curves) == 4 * 2 * 9 and curves["value"].between(0, 1).all()
+    # Curves start and end where they must, and an area is the mean over both fills.
     ends = curves[curves["method"] == "gradcam"].set_index(["mode", "share"])["value"]
     full = spot_target.confidence(faces, ONES).mean()
     assert ends["deletion", 0] == pytest.approx(full) == pytest.approx(ends["insertion", 1])
-    grey = np.broadcast_to(faces.mean(axis=(1, 2), keepdims=True), faces.shape)
-    assert ends["deletion", 1] == pytest.approx(spot_target.confidence(grey, ONES).mean())
+    blanks = checks.blanks(faces.astype(np.float32))
+    empty = [spot_target.confidence(blank, ONES).mean() for blank in blanks.values()]
+    assert (
+        ends["deletion", 1] == pytest.approx(np.mean(empty)) == pytest.approx(ends["insertion", 0])
+    )
+    both = [means[f"deletion_auc_{fill}"] for fill in blanks]
+    np.testing.assert_allclose(means["deletion_auc"], np.mean(both, axis=0))
+    assert not means["blank_alike"].any()
+
+
+@pytest.mark.parametrize("slope", [-1 / 20, 0])
+def test_an_age_is_scored_by_its_change_as_a_share_of_the_blanks(slope):
+    """However old a blank picture looks, deletion goes from 1 to 0; others are left out."""
+    start = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(1, 1, name="conv")(start))
+    model = keras.Model(start, {"age_value": head(1, "age_value")(x)})
+    kernel = np.zeros((64, 1))
+    kernel[:4] = slope  # older the darker: who takes the bright spot away makes the face older
+    model.set_weights([np.ones((1, 1, 3, 1)), np.zeros(1), kernel, np.array([90.0])])
+    pictures = np.zeros((2, 8, 8, 3), np.float32)
+    pictures[:, 0, :4] = 120
+    target = explain_target(model, "age_value")
+    maps = {"gradcam": pictures[..., 0] / 120}
+    per_face, curves = checks.faithfulness(target, pictures, maps, np.ones(2, int), steps=4)
+    assert (per_face["blank_alike"] == (slope == 0)).all()
+    assert per_face["increase_in_confidence"].isna().all()  # no age is surer than another
+    lines = curves.pivot(index="share", columns="mode", values="value")
+    if slope:
+        assert lines["deletion"].tolist() == [1, 0, 0, 0, 0]
+        assert lines["insertion"].tolist() == [0, 1, 1, 1, 1]
+    else:
+        assert lines.isna().all(axis=None) and per_face["deletion_auc"].isna().all()
 
 
 def test_ties_are_broken_at_random_not_by_place_and_misfits_are_named(spot_target, faces, spot):
@@ -318,16 +351,56 @@ def test_near_duplicates_widen_the_intervals():
 
 def test_cascade_starts_at_one_and_repeats(model, images):
     target = explain_target(model, "gender", "relu2")
-    table = checks.cascade(target, images, "gradcam", stages=3)
+    table, faces = checks.cascade(target, images, "gradcam", stages=3)
     assert table["stage"].tolist() == [0, 1, 2, 3]
     assert table["value"].iloc[0] == 1 and table["layers"].iloc[-1] == 5
     assert table["deepest"].iloc[-1] == "conv1" and table["deepest"].iloc[1].startswith("gender")
-    pd.testing.assert_frame_equal(table, checks.cascade(target, images, "gradcam", stages=3))
+    again = checks.cascade(target, images, "gradcam", stages=3)
+    pd.testing.assert_frame_equal(table, again[0])
+    pd.testing.assert_frame_equal(faces, again[1])
     # A map that ignores the network cannot change with it.
-    control = checks.cascade(target, images, "center_gaussian", stages=2)
+    control, faces = checks.cascade(target, images, "center_gaussian", stages=2)
     assert control["value"].iloc[-1] == 1
+    assert (faces["emprt"] == 0).all() and (faces["vanished"] == 0).all()
     with pytest.raises(ValueError, match="expected 2 or more"):
         checks.cascade(target, images, "gradcam", stages=1)
+
+
+def test_vanished_maps_are_counted_apart_and_noise_is_more_complex():
+    sharp, noise = np.zeros((3, 9, 9)), np.random.default_rng(0).random((3, 9, 9))
+    sharp[:, 4, 4] = noise[:, 0, 0] = 1
+    noise[1], sharp[2] = 0, 0
+    faces = checks._after_randomisation(sharp, noise)
+    np.testing.assert_array_equal(faces["vanished"], [0, 1, np.nan])
+    assert np.isfinite(faces["randomization_similarity"]).tolist() == [True, False, False]
+    assert faces["emprt"].iloc[0] > 10 and faces["emprt"].iloc[1:].isna().all()
+
+
+def test_randomised_layers_begin_as_their_initializers_say(model):
+    copy = keras.models.clone_model(model)
+    copy.set_weights([np.full_like(w, 7) for w in model.get_weights()])
+    for name in ("conv1", "norm1", "gender"):
+        checks._reinitialise(copy.get_layer(name), 1)
+    assert (
+        0 < np.abs(copy.get_layer("conv1").kernel.numpy()).max() < 1
+    )  # Glorot's, not a permuted 7
+    values = [w.numpy().mean() for w in copy.get_layer("norm1").weights]
+    assert values == [1, 0, 0, 1]
+    assert (copy.get_layer("conv2").kernel.numpy() == 7).all()
+
+
+def test_tasks_share_what_the_scorer_saw(model, images):
+    scorer, coarse = Scorer(model), Scorer(model, bfloat16=True)
+    for task in OUTPUTS:
+        target = explain_target(model, task, "relu2")
+        np.testing.assert_allclose(
+            scorer.logits(images, task), target.logits(images), rtol=1e-4, atol=1e-5
+        )
+        np.testing.assert_allclose(
+            coarse.logits(images, task), target.logits(images), rtol=0.05, atol=0.05
+        )
+    assert len(scorer._known) == 1
+    assert not np.array_equal(scorer.logits(images[:2], "age"), coarse.logits(images[:2], "age"))
 
 
 @pytest.mark.parametrize("size", [32, 96, 224])

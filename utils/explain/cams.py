@@ -106,14 +106,18 @@ def smoothgrad(target, images, classes=None, batch_size=8, seed=129, samples=20,
 
 def explain(target, images, method, classes=None, seed=129, max_maps=32, samples=20) -> np.ndarray:
     """Maps [n, s, s] by any of `METHODS` and `CONTROLS`, cells drawn as tiles."""
-    how = {"target": target, "images": images, "classes": classes}
+    how, shape = (
+        {"target": target, "images": images, "classes": classes},
+        (len(images), target.size),
+    )
     makers = {
         "gradcam": lambda: batched_gradcam(**how, placed=True),
         "gradcam_pp": lambda: batched_gradcam(**how, placed=True, plus=True),
         "scorecam": lambda: scorecam(**how, max_maps=max_maps),
         "smoothgrad": lambda: smoothgrad(**how, seed=seed, samples=samples),
-        "random": lambda: heat.random_maps(len(images), target.size, seed),
-        "center_gaussian": lambda: heat.center_gaussian_maps(len(images), target.size),
+        "random": lambda: heat.random_maps(*shape, seed, target.features.shape[1]),
+        "random_pixels": lambda: heat.random_maps(*shape, seed, target.size),
+        "center_gaussian": lambda: heat.center_gaussian_maps(*shape),
     }
     if method not in makers:
         raise ValueError(f"method {method!r} is unknown; expected one of {', '.join(makers)}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from utils.evaluation.columns import predicted, truth
 from utils.explain.cams import explain
-from utils.explain.checks import _permute_weights, evidence_masks
+from utils.explain.checks import evidence_masks, reinitialise
 from utils.explain.evidence import EXAMPLES, MAP_SIDE
 from utils.explain.maps import METHODS, resize_maps
 from utils.explain.views import common_faces
@@ -16,12 +16,11 @@ from utils.files import write_aside
 from utils.vocabulary import CLASSES
 
 
-def _shuffled(target):
-    """The same target with the weights of every layer permuted."""
+def _untaught(target):
+    """The same target with every layer re-initialised."""
     net = keras.models.clone_model(target.net)
-    net.set_weights(target.net.get_weights())
     for number, layer in enumerate(layer for layer in net.layers if layer.weights):
-        _permute_weights(layer, number)
+        reinitialise(layer, number)
     return replace(target, net=net)
 
 
@@ -31,7 +30,7 @@ def measure_examples(views, folder, task="gender") -> Path:
     `views` are networks on drawn faces (`open_views` with `drawn`). Arrays: labels [networks];
     texts and right [networks, 2]; pictures uint8 [2, s, s, 3] and their true evidence, masks bool
     [2, s, s]; maps uint8 [networks, 3, methods, side, side] of the first face, of the second, and
-    of the first with the weights of every layer shuffled.
+    of the first with every layer re-initialised.
     """
     views, names = sorted(views, key=lambda view: view.label), common_faces(views)
     said = np.stack([predicted(view.predictions.loc[names], task) for view in views])
@@ -44,7 +43,7 @@ def measure_examples(views, folder, task="gender") -> Path:
     for view in views:
         target, images = view.target(task), view.images(names[two])
         classes = target.classes(target.logits(images))
-        cases = [(target, images, classes), (_shuffled(target), images[:1], classes[:1])]
+        cases = [(target, images, classes), (_untaught(target), images[:1], classes[:1])]
         told = [[explain(a, b, method, c) for method in METHODS] for a, b, c in cases]
         every = np.concatenate([np.stack(part, axis=1) for part in told])
         flat = resize_maps(every.reshape(-1, *every.shape[2:]), MAP_SIDE, tiles=True)

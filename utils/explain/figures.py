@@ -65,7 +65,7 @@ def examples(held, case, task="gender"):
     """Maps of a drawn face by network and method, its true evidence outlined.
 
     `held` is what `utils.explain.examples.measure_examples` stores, `case` 0 the face that most
-    networks read right, 1 the other, 2 the first with shuffled weights.
+    networks read right, 1 the other, 2 the first with new weights.
     """
     face, rows = case % 2, []
     picture, mask = held["pictures"][face], held["masks"][face]
@@ -86,7 +86,7 @@ def examples(held, case, task="gender"):
     best = f"{shares.max():.0%} of a map's attention lies inside the true evidence"
     title = f"Read right by {held['right'][:, face].sum()} of {len(rows)} networks: at most {best}"
     if case == 2:
-        title = f"{(alike > FAILS_ABOVE).sum()} of {len(alike)} maps survive shuffled weights"
+        title = f"{(alike > FAILS_ABOVE).sum()} of {len(alike)} maps survive new, random weights"
     columns = ["the face", *maps.METHODS.values()]
     return grid(rows, columns, title, "synthetic", "examples", names=held["labels"])
 

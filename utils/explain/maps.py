@@ -17,8 +17,13 @@ METHODS = {
     "scorecam": "Score-CAM",
     "smoothgrad": "SmoothGrad",
 }
-SLOW = ("scorecam", "smoothgrad")  # many passes a face: measured on fewer faces
-CONTROLS = {"random": "random map", "center_gaussian": "centred Gaussian"}
+# Many passes a face, and their control: tested on fewer faces.
+SLOW = ("scorecam", "smoothgrad", "random_pixels")
+CONTROLS = {
+    "random": "random patches",  # as wide as a map's cells
+    "random_pixels": "random pixels",  # as fine as SmoothGrad
+    "center_gaussian": "centred Gaussian",
+}
 METHOD_LABELS = METHODS | CONTROLS
 
 REGIONS = ("forehead", "eyes", "nose", "cheeks", "mouth", "chin", "hair", "background")
@@ -75,8 +80,9 @@ def mean_map(maps) -> np.ndarray:
 
 
 def random_maps(n, size, seed=129, cells=7) -> np.ndarray:
-    """Control: smooth random maps, as coarse as a CAM, float32 [n, size, size] in 0..1."""
-    return normalise(resize_maps(np.random.default_rng(seed).random((n, cells, cells)), size))
+    """Control: random maps of so many cells a side, float32 [n, size, size] in 0..1."""
+    drawn = np.random.default_rng(seed).random((n, cells, cells))
+    return normalise(resize_maps(drawn, size, tiles=True))
 
 
 def center_gaussian_maps(n, size, spread=0.25) -> np.ndarray:

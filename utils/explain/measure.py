@@ -4,7 +4,9 @@ Each leaves its rows in ``explanations.csv`` and one file of evidence beside it
 (`utils.explain.evidence`), both whole or not at all.
 """
 
+import functools
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from utils.explain import maps as heat
 from utils.explain.cams import explain, field_of_view
 from utils.explain.checks import cascade, evidence_masks, faithfulness, localisation, means_of
 from utils.explain.evidence import SETTINGS, Evidence
+from utils.explain.target import Scorer
 from utils.explain.views import common_faces
 from utils.files import locked, write_aside
 from utils.paths import cache_dir
@@ -82,26 +85,35 @@ def look(view, task, names, settings, chunk=256) -> Evidence:
     return Evidence(about, means, shares=heat.attention_shares(maps))
 
 
+@functools.lru_cache(maxsize=1)
+def _scorer(view, bfloat16):
+    return Scorer(view.model, bfloat16)
+
+
 def _tests(view, task, images, groups, settings, progress):
-    """Maps of all methods and controls on some faces, and how randomisation changes them."""
-    target, maps, cascades = view.target(task), {}, []
-    classes = target.classes(target.logits(images))
-    options = {"max_maps": settings["max_maps"], "samples": settings["smooth_samples"]}
-    options |= {"seed": settings["seed"]}
+    """Maps of all methods and controls on some faces, and how randomisation changes them.
+
+    Returns the maps, what `faithfulness` returns, and both tables of `cascade` for all methods.
+    """
+    scorer, seed = _scorer(view, bool(settings["bfloat16"])), settings["seed"]
+    target, maps, stages, changes = replace(view.target(task), scorer=scorer), {}, [], []
+    options = {"classes": target.classes(target.logits(images)), "seed": seed}
+    options |= {"max_maps": settings["max_maps"], "samples": settings["smooth_samples"]}
     methods, label = (*settings["methods"], *heat.CONTROLS), f"{view.label}, {task}"
     for method in progress_bar(methods, desc=label, show=progress):
-        slow = method in heat.SLOW
-        few = settings["slow"] if slow else len(images)
-        maps[method] = explain(target, images[:few], method, classes[:few], **options)
+        slow, few = method in heat.SLOW, settings["sanity"]
+        tested = settings["slow" if slow else "faithful"]
+        own = options | {"classes": options["classes"][: max(few, tested)]}
+        maps[method] = explain(target, images[: max(few, tested)], method, **own)
         if method not in heat.CONTROLS:
-            few = max(settings["sanity"] // (3 if slow else 1), 2)
-            stages = min(settings["stages"], 2) if slow else settings["stages"]
-            table = cascade(target, images[:few], method, stages, groups[:few], **options)
-            cascades.append(table.assign(method=method))
-    scores = faithfulness(
-        target, images, maps, classes, steps=settings["steps"], seed=settings["seed"]
-    )
-    return maps, *scores, pd.concat(cascades, ignore_index=True)
+            own = options | {"classes": options["classes"][:few], "original": maps[method][:few]}
+            own |= {"groups": groups[:few], "stages": 2 if slow else settings["stages"]}
+            table, faces = cascade(target, images[:few], method, **own)
+            stages.append(table.assign(method=method))
+            changes.append(faces.assign(method=method, face=range(len(faces))))
+        maps[method] = maps[method][:tested]
+    scores = faithfulness(target, images, maps, options["classes"], settings["steps"], seed)
+    return maps, *scores, *(pd.concat(t, ignore_index=True) for t in (stages, changes))
 
 
 def measure(view, task, names, settings, progress=True) -> Evidence:
@@ -110,14 +122,14 @@ def measure(view, task, names, settings, progress=True) -> Evidence:
     All named faces enter the mean maps and the attention of Grad-CAM, the first ones the rest.
     """
     found, seed = look(view, task, names, settings), settings["seed"]
-    groups, few = np.array(found.about["groups"]), names[: settings["faithful"]]
-    maps, found.per_face, found.curves, found.cascades = _tests(
+    groups = np.array(found.about["groups"])
+    few = names[: max(settings[name] for name in ("faithful", "slow", "sanity"))]
+    maps, found.per_face, found.curves, found.cascades, changes = _tests(
         view, task, view.images(few), groups, settings, progress
     )
-    last = found.cascades.groupby("method", sort=False).tail(1)
-    tables = [means_of(found.per_face, groups, seed)]
-    tables += [last.assign(statistic="randomization_similarity")]
-    if found.about["dataset"] in heat.ALIGNED:
+    tables = [means_of(faces, groups, seed) for faces in (found.per_face, changes)]
+    fine = len(found.about["field_of_view"]) >= heat.LEAST_CELLS
+    if found.about["dataset"] in heat.ALIGNED and fine:
         shares = {method: heat.attention_shares(maps[method]) for method in settings["methods"]}
         for method, table in (shares | {"gradcam": found.shares}).items():
             own = table.add_prefix("attention_").assign(method=method, face=range(len(table)))

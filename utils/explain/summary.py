@@ -12,7 +12,7 @@ import pandas as pd
 from utils.explain import figures
 from utils.explain.checks import FAILS_ABOVE, FAITHFULNESS, against_control
 from utils.explain.evidence import FOLDER, labels, load_all, load_mean_faces, read_explanations
-from utils.explain.maps import EYES_TO_NOSE, METHOD_LABELS, METHODS
+from utils.explain.maps import EYES_TO_NOSE, LEAST_CELLS, METHOD_LABELS, METHODS
 
 
 @dataclass
@@ -43,16 +43,17 @@ def summarise(found, folder) -> Summary:
         face = load_mean_faces(folder, shown[0].about["dataset"])["all"]
         told = [text.split("**")[1] for text in page.sentences if text.startswith("**")]
         page.figures = {"mean_maps": figures.mean_maps(shown, face, *told)} | page.figures
-    inside = rows_of(drawn, "energy_inside")
+    fine = [one for one in drawn if len(one.about["field_of_view"]) >= LEAST_CELLS]
+    inside = rows_of(fine, "energy_inside")
     if len(inside):
-        page.figures["true_evidence"] = figures.true_evidence(inside, drawn)
+        page.figures["true_evidence"] = figures.true_evidence(inside, fine)
     return page
 
 
 def _tested(page, found) -> None:
     """Add what the tests of the maps say."""
     last, gains = rows_of(found, "randomization_similarity"), gains_table(found)
-    table = methods_table(last, gains)
+    table = methods_table(found, last, gains)
     page.tables["methods"] = table
     if len(found) > 1:  # one case is no verdict
         page.sentences.append(trusted(table))
@@ -89,18 +90,23 @@ def gains_table(found) -> pd.DataFrame:
     return pd.concat([t.assign(**k) for t, k in zip(tables, told, strict=True)], ignore_index=True)
 
 
-def methods_table(last, gains) -> pd.DataFrame:
+def methods_table(found, last, gains) -> pd.DataFrame:
     """One row a method: how often it beats the Gaussian, how often randomisation changes it.
 
     Columns method; for each faithfulness statistic the cases won; both_curves (won on deletion
-    and insertion); cases; fails (maps that hardly change), similarity (mean) and checked.
+    and insertion); cases; compared (comparisons made); fails (maps that hardly change), similarity
+    (mean) and checked; vanished and emprt (means, see `utils.explain.checks`).
     """
     won = gains.pivot(index=["method", "run", "task"], columns="statistic", values="beats")
     won = won[list(FAITHFULNESS)].assign(both_curves=won["deletion_auc"] & won["insertion_auc"])
     won = won.assign(cases=1).groupby("method").sum().astype(int).rename_axis(None, axis=1)
+    won["compared"] = (gains["n"] > 0).groupby(gains["method"]).sum()  # no age gets surer
     checks = last.assign(fails=last["ci_high"] >= FAILS_ABOVE).groupby("method")
     checks = checks.agg(fails=("fails", "sum"), similarity=("value", "mean"), checked=("n", "size"))
-    table = checks.join(won)[[*won, *checks]].rename_axis("method")
+    table = won.join(checks).fillna({"fails": 0, "checked": 0})
+    for name in ("vanished", "emprt"):
+        table[name] = rows_of(found, name).groupby("method")["value"].mean()
+    table = table.astype({"fails": int, "checked": int}).rename_axis("method")
     return table.reindex([m for m in METHODS if m in table.index]).reset_index()
 
 
@@ -109,7 +115,7 @@ def trusted(methods) -> str:
     wins = methods[list(FAITHFULNESS)].sum(axis=1)
     order = methods.assign(wins=wins).sort_values(["fails", "wins"], ascending=[True, False])
     best, checked = order.iloc[0], int(order.iloc[0]["checked"])
-    total, name = int(best["cases"]) * len(FAITHFULNESS), METHOD_LABELS[best["method"]]
+    total, name = int(best["compared"]), METHOD_LABELS[best["method"]]
     told = (
         f"{int(best['wins'])} of {total} comparisons with the centred Gaussian and passes "
         f"{checked - int(best['fails'])} of {checked} randomisation checks."

@@ -4,6 +4,7 @@ The model that is passed in is never changed. tf-keras-vis and our own Grad-CAM 
 `Target` built here, so they explain the same number.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 
 import keras
@@ -21,13 +22,15 @@ class Target:
 
     `net` maps images 0..255, float32 [n, s, s, 3], to logits [n, k]; the feature maps are those of
     `layer`. The score is by `kind` the logit of a ``class``, the ``expected`` age of a distribution
-    over years, or an age as one ``value``; ages are divided by the greatest age.
+    over years, or an age as one ``value``; ages are divided by the greatest age. A `scorer` answers
+    for the network where no gradient is asked.
     """
 
     net: keras.Model
     task: str
     layer: str
     kind: str
+    scorer: "Scorer | None" = None
     _compiled: dict = field(init=False, default_factory=dict, repr=False)
 
     def compiled(self, name, function, *dtypes):
@@ -70,6 +73,8 @@ class Target:
 
     def logits(self, images, batch_size=64) -> np.ndarray:
         """Logits, float32 [n, k]."""
+        if self.scorer:
+            return self.scorer.logits(images, self.task)
         step = self.compiled("logits", lambda x: self.net(x, training=False))
         return np.concatenate([step(tf.constant(x)).numpy() for x in batches(images, batch_size)])
 
@@ -84,6 +89,39 @@ class Target:
             seen = np.unique(classes).tolist()
             raise ValueError(f"classes {seen} for task {self.task!r}; expected {wanted}")
         return classes
+
+
+class Scorer:
+    """Logits of all tasks at once: pictures that the tasks share are looked at only once.
+
+    With `bfloat16` the convolutions compute in it: on a processor made for it VGG-19 is six times
+    as fast.
+    """
+
+    def __init__(self, model, bfloat16=False):
+        net = float32_copy(model)
+        net = keras.Model(net.inputs, {name: _logits(net, name) for name in net.output_names})
+        if bfloat16:
+            weights = net.get_weights()
+            net = keras.models.clone_model(net, clone_function=_in_bfloat16)
+            net.set_weights(weights)
+        picture = tf.TensorSpec([None, *net.inputs[0].shape[1:]], "float32")
+        step = tf.function(lambda x: net(x, training=False)).get_concrete_function(picture)
+        self._step, self._net, self._known = step, net, {}
+
+    def logits(self, images, task, batch_size=64) -> np.ndarray:
+        """Logits of one task, float32 [n, k]."""
+        images = np.ascontiguousarray(images, np.float32)
+        key = hashlib.sha256(images).digest()
+        if key not in self._known:
+            parts = [self._step(tf.constant(part)) for part in batches(images, batch_size)]
+            self._known[key] = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+        return self._known[key][task]
+
+
+def _in_bfloat16(layer):
+    own = {"dtype": "mixed_bfloat16"} if isinstance(layer, keras.layers.Conv2D) else {}
+    return type(layer).from_config(layer.get_config() | own)
 
 
 def batches(images, batch_size):
@@ -103,15 +141,16 @@ def checked(images, target: Target) -> np.ndarray:
     return images
 
 
-def _linear(layer):
-    """The layer's output before its activation, from a twin that shares no state with it."""
+def _logits(model, task):
+    """An output before its activation, from a twin that shares no state with its layer."""
+    layer = model.get_layer(task)
     config, outputs = layer.get_config(), layer.output.shape[-1]
     if "activation" not in config:  # an age as one value, or ordinal ages
         return layer.output if outputs == 1 else ops.log(layer.output + 1e-12)
     twin = type(layer).from_config(config | {"activation": "linear", "name": f"{layer.name}_raw"})
     linear = twin(layer.input)
     twin.set_weights(layer.get_weights())
-    return linear
+    return linear[:, : OUTPUTS.get(task, outputs)]  # wide heads: the rest has no meaning
 
 
 def _feature_layer(net, name):
@@ -147,9 +186,7 @@ def explain_target(model, task, layer=None, check_trained=True) -> Target:
             f"task {task!r} was never trained (its output bias is all zero); explain a finished run"
         )
     model = float32_copy(model)  # gradients in bfloat16 are too coarse
-    logits = _linear(model.get_layer(task))
+    logits = _logits(model, task)
     kind = "value" if logits.shape[-1] == 1 else "expected" if task == "age" else "class"
-    if logits.shape[-1] > OUTPUTS.get(task, logits.shape[-1]):
-        logits = logits[:, : OUTPUTS[task]]  # wide heads: the rest has no meaning
     net = keras.Model(model.inputs, logits, name=f"{task}_explained")
     return Target(net, task, _feature_layer(net, layer), kind)
