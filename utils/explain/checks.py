@@ -186,7 +186,7 @@ def _after_randomisation(original, maps) -> pd.DataFrame:
     return pd.DataFrame(faces)
 
 
-def reinitialise(layer, seed) -> None:
+def _reinitialise(layer, seed) -> None:
     """Give a layer the weights it would begin a training with."""
     import keras  # here, so that a page on stored measurements needs no TensorFlow
 
@@ -222,7 +222,7 @@ def cascade(target, images, method, stages=6, groups=None, seed=129, original=No
     maps, done, deepest, rows = original, 0, "none", []
     for stage, part in enumerate([[], *filter(len, parts)]):
         for name in part:
-            reinitialise(copy.get_layer(str(name)), seed + done)
+            _reinitialise(copy.get_layer(str(name)), seed + done)
             done, deepest = done + 1, str(name)
         if stage:
             maps = explain(broken, images, method, **options)

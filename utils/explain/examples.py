@@ -8,7 +8,7 @@ import numpy as np
 
 from utils.evaluation.columns import predicted, truth
 from utils.explain.cams import explain
-from utils.explain.checks import evidence_masks, reinitialise
+from utils.explain.checks import evidence_masks
 from utils.explain.evidence import EXAMPLES, MAP_SIDE
 from utils.explain.maps import METHODS, resize_maps
 from utils.explain.views import common_faces
@@ -17,11 +17,9 @@ from utils.vocabulary import CLASSES
 
 
 def _untaught(target):
-    """The same target with every layer re-initialised."""
-    net = keras.models.clone_model(target.net)
-    for number, layer in enumerate(layer for layer in net.layers if layer.weights):
-        reinitialise(layer, number)
-    return replace(target, net=net)
+    """The same target with the weights that a training begins with."""
+    keras.utils.set_random_seed(129)
+    return replace(target, net=keras.models.clone_model(target.net))
 
 
 def measure_examples(views, folder, task="gender") -> Path:

@@ -29,6 +29,7 @@ METHOD_LABELS = METHODS | CONTROLS
 REGIONS = ("forehead", "eyes", "nose", "cheeks", "mouth", "chin", "hair", "background")
 ALIGNED = ("utkface", "utkface_csv")  # data sets whose faces lie where the regions are
 EYES_TO_NOSE = 0.23  # share of the side between the eyes and the tip of the nose
+LEAST_CELLS = 5  # a side: wider cells cover eyes and nose at once, so their maps name no region
 FACE = dict(centre=(0.49, 0.50), half=(0.36, 0.48))  # an ellipse, (x, y)
 BROW, LID, LIP, CHIN = 0.19, 0.38, 0.60, 0.80  # heights that part the face
 HAIR = 0.45  # outside the face: hair above this height, background below
