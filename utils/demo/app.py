@@ -59,16 +59,9 @@ def create_app(analyst: Analyst, worker: Worker, names=()) -> Flask:
 
     @app.post("/api/predict")
     def predict():
-        # Browsers say whether another site asks; older ones only name the page's origin.
-        site = request.headers.get("Sec-Fetch-Site", "none")
-        origin = request.headers.get("Origin", f"://{request.host}").partition("://")[2]
-        if site not in ("same-origin", "none") or origin != request.host:
-            raise Refused(403, "cross_site", "Requests from other sites are not answered.")
+        content = _upload()
         whole, details = _flag("whole"), _flag("details")
         model = analyst.model(request.args.get("model"))
-        if len(uploads := request.files.getlist("image")) != 1:
-            raise Refused(400, "no_image", "Send one picture as the form field 'image'.")
-        content = uploads[0].stream.getvalue()
         gone = request.environ.get("waitress.client_disconnected", lambda: False)
 
         def job():  # decoded by the worker, so that only one large picture is in memory at a time
@@ -84,6 +77,18 @@ def create_app(analyst: Analyst, worker: Worker, names=()) -> Flask:
         return jsonify(state), 200 if well else 503
 
     return app
+
+
+def _upload() -> bytes:
+    """The picture's file; refused where a page of another site sends it."""
+    # Browsers say whether another site asks; older ones only name the page's origin.
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    origin = request.headers.get("Origin", f"://{request.host}").partition("://")[2]
+    if site not in ("same-origin", "none") or origin != request.host:
+        raise Refused(403, "cross_site", "Requests from other sites are not answered.")
+    if len(uploads := request.files.getlist("image")) != 1:
+        raise Refused(400, "no_image", "Send one picture as the form field 'image'.")
+    return uploads[0].stream.getvalue()
 
 
 def _flag(name: str) -> bool:

@@ -56,10 +56,8 @@ def decode(content: bytes) -> tuple[Image.Image, tuple[int, int]]:
     except Refused:
         raise
     except UnidentifiedImageError:
-        message = (
-            "This is no picture that can be read; send a JPEG, PNG, WebP, GIF or BMP, no HEIC."
-        )
-        raise Refused(415, "not_a_picture", message) from None
+        told = "This is not a picture that can be read; send JPEG, PNG, WebP, GIF or BMP, no HEIC."
+        raise Refused(415, "not_a_picture", told) from None
     except Exception:  # Pillow's readers raise whatever a hostile file provokes
         message = "The picture cannot be decoded: it is damaged, or needs too much memory."
         raise Refused(422, "broken", message) from None
