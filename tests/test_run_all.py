@@ -253,10 +253,14 @@ def test_one_signal_ends_all_and_a_second_command_says_who_is_at_work(tmp_path):
         second = _study(tmp_path, environment, "mobilenetv2")
         assert second.returncode == 2
         assert f"process {first.pid} (./run_all.sh smoke --back" in second.stderr
+        assert re.search(r", since \d{4}-.* is at work in reports.smoke; wait", second.stderr)
+        with pytest.raises(ValueError, match=f"process {first.pid} .*at work in .*work"):
+            study._hold(tmp_path / "work/.lock-study-smoke")  # as another checkout would
         started = time.monotonic()
         first.send_signal(signal.SIGTERM)
         told = first.communicate(timeout=30)[1]
     assert first.returncode == 143 and time.monotonic() - started < 10
+    assert told.count("\n") == 2 and "Traceback" not in told
     assert "To go on: ./run_all.sh smoke --backbones mobilenetv2" in told
     gone, alive = psutil.wait_procs(below, timeout=5)
     assert not alive, alive
