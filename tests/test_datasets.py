@@ -210,11 +210,23 @@ def test_cache_is_built_once_and_a_broken_one_again(folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(store, "_build", lambda *_: pytest.fail("decoded again"))
         assert (first == load_stored(faces, 48, progress=False).images).all()
+    first = np.array(first)  # not the file, which is to be damaged
     cache = next(store.cache_dir().glob("images-utkface-48-*"))
     for name, size in (("images.npy", 500), ("images.npy", 0), ("content.csv", 900)):
         (cache / name).write_bytes((cache / name).read_bytes()[:size])
         again = load_stored(faces, 48, progress=False).images
-        assert again.shape == (42, 48, 48, 3) and again.any()
+        assert again.shape == (42, 48, 48, 3) and (again == first).all()
+    np.load(cache / "images.npy", mmap_mode="r+")[3, 5:9] ^= 255
+    assert (load_stored(faces, 48, progress=False).images == first).all()
+
+
+def test_a_cached_table_with_flipped_bytes_is_made_again(tmp_path):
+    path, table = tmp_path / "a.parquet", pd.DataFrame({"a": np.arange(5000)})
+    datasets.table.cached_table(path, lambda: table)
+    content = bytearray(path.read_bytes())
+    content[2000:2004] = bytes(255 - byte for byte in content[2000:2004])
+    path.write_bytes(content)
+    assert datasets.table.cached_table(path, lambda: table).equals(table)
 
 
 def test_a_picture_overwritten_under_its_name_is_another_picture(folder):
@@ -309,7 +321,7 @@ def test_pages_of_a_map_are_given_back(tmp_path):
 def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("old")
-    with pytest.raises(OSError), write_aside(path) as aside:
+    with pytest.raises(DataError, match="table.csv cannot be written"), write_aside(path) as aside:
         aside.write_text("half")
         raise OSError(errno.ENOSPC, "no space left on device")
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1

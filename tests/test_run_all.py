@@ -253,10 +253,14 @@ def test_one_signal_ends_all_and_a_second_command_says_who_is_at_work(tmp_path):
         second = _study(tmp_path, environment, "mobilenetv2")
         assert second.returncode == 2
         assert f"process {first.pid} (./run_all.sh smoke --back" in second.stderr
+        assert re.search(r", since \d{4}-.* is at work in reports.smoke; wait", second.stderr)
+        with pytest.raises(ValueError, match=f"process {first.pid} .*at work in .*work"):
+            study._hold(tmp_path / "work/.lock-study-smoke")  # as another checkout would
         started = time.monotonic()
         first.send_signal(signal.SIGTERM)
         told = first.communicate(timeout=30)[1]
     assert first.returncode == 143 and time.monotonic() - started < 10
+    assert told.count("\n") == 2 and "Traceback" not in told
     assert "To go on: ./run_all.sh smoke --backbones mobilenetv2" in told
     gone, alive = psutil.wait_procs(below, timeout=5)
     assert not alive, alive
@@ -307,11 +311,18 @@ def test_an_old_python_is_refused_with_the_way_out(tmp_path):
     assert "Python 3.11 or newer is needed; python3 here is Python 3.8.1" in ended.stderr
 
 
+_QUICK = re.compile(r"tests/test_{([\w,]+)}.py")  # what runs on the lowest versions
+
+
 def test_scripts_are_valid_bash_and_executable():
     for name in ("run_all.sh", ".ci/run"):
         assert os.access(ROOT / name, os.X_OK)
         assert subprocess.run(["bash", "-n", str(ROOT / name)]).returncode == 0
-    assert "./run_all.sh test" in (ROOT / ".ci/run").read_text()
+    ci = (ROOT / ".ci/run").read_text()
+    assert "./run_all.sh test" in ci and "--resolution lowest-direct" in ci
+    assert all(
+        (ROOT / f"tests/test_{name}.py").is_file() for name in _QUICK.search(ci)[1].split(",")
+    )
 
 
 def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):

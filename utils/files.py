@@ -17,12 +17,26 @@ class DataError(ValueError):
     """Data that cannot be used; the message says what was seen and what to do."""
 
 
+def unreadable(path: Path, error: Exception, way: str) -> DataError:
+    """The error of a file that cannot be read, in one line, with the way on."""
+    return DataError(f"{path} cannot be read ({_first_line(error)}); {way}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+
+
+def no_room(told: str, variable: str = "FACES_WORK_DIR") -> DataError:
+    """The error of a disk that is full or closed, with what to do."""
+    return DataError(f"{told}; free some space, or set {variable} to another disk")
+
+
 @contextmanager
 def write_aside(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path, with the same ending, that becomes `path` if the block succeeds.
 
     Works for files and for folders, and makes missing parents. A reader never sees a half-written
-    `path`, also after a kill or on a full disk.
+    `path`, also after a kill or on a full disk, of which a DataError tells.
 
     Examples
     --------
@@ -42,6 +56,11 @@ def write_aside(path: Path | str) -> Iterator[Path]:
         if path.is_dir() and aside.is_dir():
             shutil.rmtree(path)
         os.replace(aside, path)
+    except OSError as error:
+        if error.filename and not str(error.filename).startswith(str(aside)):
+            raise  # of a file that was to be read
+        told = f"{path} cannot be written ({error.strerror or _first_line(error)})"
+        raise no_room(told, "FACES_WORK_DIR or FACES_DATA_DIR") from None
     finally:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
@@ -87,8 +106,11 @@ def digest_of(content: Path | dict) -> str:
     """SHA-256 of a file, or of what a JSON file is to hold, whatever the order of its keys."""
     if isinstance(content, dict):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    with open(content, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(content, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except PermissionError as error:
+        raise unreadable(content, error, "make it readable") from None
 
 
 def write_json(path: Path | str, content) -> None:
@@ -100,9 +122,9 @@ def write_json(path: Path | str, content) -> None:
 def read_json(path: Path | str):
     """Read JSON; an unreadable file is named in the error."""
     try:
-        return json.loads(Path(path).read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+        return json.loads(Path(path).read_text("utf-8"))
+    except (ValueError, PermissionError) as error:  # the first: no JSON, or no text
+        raise unreadable(path, error, "delete it and run again") from None
 
 
 def release_pages(array) -> None:

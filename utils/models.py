@@ -14,7 +14,7 @@ import numpy as np
 from utils import study
 from utils.backbones import layers  # noqa: F401  saved networks hold these layers
 from utils.backbones.networks import FEATURES, build_network, cut
-from utils.files import DataError, digest_of, read_json
+from utils.files import DataError, digest_of, read_json, unreadable
 from utils.paths import ROOT, runs_dir
 from utils.vocabulary import modern
 
@@ -93,8 +93,8 @@ def load(name: str):
             arrays = [file[f"{k:04d}"][...].astype("float32") for k in range(len(file))]
         network.set_weights(arrays)
     except (ValueError, OSError, KeyError) as error:
-        fault = f"does not fit {about['model']} with tasks {about['tasks']}"
-        raise ValueError(f"{path} {fault}: {str(error).splitlines()[0][:120]}") from None
+        fits = f"expected {about['model']} with tasks {about['tasks']}"
+        raise unreadable(path, error, fits) from None
     return network
 
 

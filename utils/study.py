@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from utils import files
 from utils.files import DataError, digest_of, hold_lock, read_json, write_aside, write_json
 from utils.paths import ROOT, runs_dir, splits_dir
 from utils.plan import RunConfig, differences
@@ -44,10 +45,7 @@ def _read(path: Path, *needed: str) -> dict:
     again = f"; delete the folder {path.parent.name} and train again"
     if not path.is_file():
         raise DataError(f"{path} is missing{again}")
-    try:
-        content = read_json(path)
-    except UnicodeDecodeError:
-        content = "no text"
+    content = read_json(path)
     if not isinstance(content, dict) or not set(needed) <= set(content):
         parts = f"keys and values with {', '.join(needed)}" if needed else "keys and values"
         raise DataError(f"{path}: expected {parts}, saw {str(content)[:40]!r}{again}")
@@ -60,11 +58,11 @@ def check_files(folder: Path, *names: str) -> None:
     Runs from before there were digests pass.
     """
     machine = _read(Path(folder) / "environment.json")
-    files = machine.pop("files", {})
-    for name in sorted(set(names or files) & files.keys()):
+    known = machine.pop("files", {})
+    for name in sorted(set(names or known) & known.keys()):
         path = Path(folder) / name
         own = machine if name == "environment.json" else path
-        if not path.is_file() or digest_of(own) != files[name]:
+        if not path.is_file() or digest_of(own) != known[name]:
             state = "is not as the run wrote it" if path.is_file() else "is missing"
             way = f"restore it, or delete the folder {path.parent.name} and train again"
             raise DataError(f"{path} {state}; {way}")
@@ -167,9 +165,9 @@ def finish(folder: Path, predictions: pd.DataFrame, rows, cost: dict, machine: d
     fixed = {"run": folder.name} | {name: config[name] for name in kept}
     with write_aside(folder / "metrics.json") as aside:
         write_json(aside, {"rows": [fixed | row for row in rows.to_dict("records")]})
-        files = {name: digest_of(folder / name) for name in _DIGESTED}
-        files |= {"metrics.json": digest_of(aside), "environment.json": digest_of(machine)}
-        write_json(folder / "environment.json", machine | {"files": files})
+        digests = {name: digest_of(folder / name) for name in _DIGESTED}
+        digests |= {"metrics.json": digest_of(aside), "environment.json": digest_of(machine)}
+        write_json(folder / "environment.json", machine | {"files": digests})
 
 
 def load_model(folder: Path):
@@ -187,8 +185,19 @@ def load_model(folder: Path):
     try:
         return keras.models.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        first = str(error).strip().splitlines()[0][:160]
-        raise DataError(f"{path} cannot be read ({first}); train the run again") from None
+        raise files.unreadable(path, error, "train the run again") from None
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table of a run or a study, CSV or parquet; a DataError names a file that is damaged."""
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        if not path.read_bytes().endswith(b"\n"):
+            raise ValueError("it is cut short")
+        return pd.read_csv(path)
+    except Exception as error:  # the parsers raise many kinds
+        raise files.unreadable(path, error, "restore it, or delete it and make it again") from None
 
 
 def write_predictions(table: pd.DataFrame, path: Path) -> None:
@@ -217,7 +226,7 @@ def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
     """
     study = Path(study)
     path = study / "results.csv"
-    known = [pd.read_csv(path)] if path.is_file() else []
+    known = [read_table(path)] if path.is_file() else []
     for folder in map(Path, folders):
         check_files(folder)
         rows = pd.DataFrame([modern(row) for row in _read(folder / "metrics.json", "rows")["rows"]])
@@ -225,7 +234,7 @@ def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
         for name in ("config.json", "cost.json", "environment.json", "history.csv"):
             with write_aside(study / "runs" / folder.name / name) as aside:
                 shutil.copyfile(folder / name, aside)
-        table = pd.read_parquet(folder / "predictions.parquet")
+        table = read_table(folder / "predictions.parquet")
         kept = table if keep_train else table[table["split"].isin(["val", "test"])]
         write_predictions(kept, study / "predictions" / f"{folder.name}.parquet")
     results = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=RESULT_COLUMNS)
@@ -270,12 +279,12 @@ def load_study(folder: Path) -> Study:
             protocol=[modern({"protocol": value})["protocol"] for value in table["protocol"]]
         )
     for path in sorted(folder.glob("predictions/*.parquet")):
-        study.predictions[path.stem] = pd.read_parquet(path)
+        study.predictions[path.stem] = read_table(path)
     for path in sorted(folder.glob("cross_dataset/*.parquet")):
-        study.cross_dataset[path.stem] = pd.read_parquet(path)
+        study.cross_dataset[path.stem] = read_table(path)
     for run in sorted(folder.glob("runs/*/")):
         if (run / "history.csv").is_file():
-            study.histories[run.name] = pd.read_csv(run / "history.csv")
+            study.histories[run.name] = read_table(run / "history.csv")
         if (run / "config.json").is_file():
             study.configs[run.name] = read_config(run)
         if (run / "cost.json").is_file():

@@ -11,6 +11,7 @@ from keras import layers
 
 from utils.backbones import registry
 from utils.backbones.layers import OrdinalYears, Preprocess
+from utils.files import unreadable
 from utils.paths import weights_dir
 from utils.vocabulary import OUTPUTS, TASKS
 
@@ -130,11 +131,7 @@ def imagenet_weights(name: str) -> list[np.ndarray]:
     try:
         bare.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
-        first = str(error).strip().splitlines()[0][:160]
-        raise ValueError(
-            f"{path.name} does not hold the weights of {name} ({first}); "
-            "check that the file belongs to this backbone and is complete"
-        ) from None
+        raise unreadable(path, error, f"check that it is {name}'s, and complete") from None
     return bare.get_weights()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from utils.datasets.pictures import ENDINGS, UNREAD
 from utils.datasets.progress import progress_bar
-from utils.files import DataError, locked, write_aside
+from utils.files import DataError, locked, no_room, write_aside
 from utils.paths import cache_dir
 
 ARCHIVES = (".tar.gz", ".zip", ".tar", ".tgz")
@@ -115,11 +115,6 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def no_room(told: str, variable: str = "FACES_WORK_DIR") -> DataError:
-    """The error of a disk that is full or closed, with what to do."""
-    return DataError(f"{told}; free some space, or set {variable} to another disk")
-
-
 def check_room(folder: Path, needed: int, what: str, variable: str = "FACES_WORK_DIR") -> None:
     """Raise a DataError if the disk under `folder` has no room for `needed` bytes.
 
@@ -147,9 +142,6 @@ def unpack(archive: Path) -> Path:
     except _DAMAGED as error:
         told = f"is damaged, cut short or locked ({str(error)[:80]}); get it again"
         raise DataError(f"{archive} {told}") from None
-    except OSError as error:
-        told = f"cannot be unpacked into {target.parent} ({error.strerror or error})"
-        raise no_room(f"{archive} {told}") from None
     return target
 
 

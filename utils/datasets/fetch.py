@@ -7,10 +7,10 @@ from pathlib import Path
 import requests
 
 from utils.datasets import load, utkface, utkface_csv, wiki
-from utils.datasets.archives import check_room, list_images, no_room
+from utils.datasets.archives import check_room, list_images
 from utils.datasets.progress import progress_bar
 from utils.datasets.table import FaceSet
-from utils.files import DataError, write_aside
+from utils.files import DataError, no_room, write_aside
 from utils.paths import data_dir
 
 _WAIT = 60  # seconds without an answer after which a download stops
@@ -74,11 +74,8 @@ def fetch_kaggle(handle: str, target: Path, force: bool = False) -> Path:
     files = [found] if found.is_file() else list_images(found)[0].values()
     needed = sum(path.stat().st_size for path in files)
     check_room(target.parent, needed, f"copying {target.name}", "FACES_DATA_DIR")
-    try:
-        with write_aside(target) as aside:
-            (shutil.copytree if found.is_dir() else shutil.copyfile)(found, aside)
-    except OSError as error:
-        raise no_room(f"{target} cannot be written ({error})", "FACES_DATA_DIR") from None
+    with write_aside(target) as aside:
+        (shutil.copytree if found.is_dir() else shutil.copyfile)(found, aside)
     print(f"kept    Kaggle's own copy is in {got}; it can be deleted")
     return target
 

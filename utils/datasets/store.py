@@ -12,7 +12,7 @@ from utils.datasets.archives import check_room
 from utils.datasets.pictures import in_mode, resized
 from utils.datasets.progress import in_threads
 from utils.datasets.table import FaceSet
-from utils.files import DataError, locked, write_aside
+from utils.files import DataError, locked, release_pages, write_aside
 from utils.paths import cache_dir
 
 DECODER = "pillow-bilinear-2"  # change when the pixels would change: old caches are left alone
@@ -37,8 +37,11 @@ def _decode(faces: FaceSet, image: str, image_mode: str, out: np.ndarray) -> tup
     except DataError as error:
         return "", "", str(error)
     out[:] = np.asarray(resized(picture, len(out)))
-    pixels, file = (hashlib.sha256(part).hexdigest()[:32] for part in (out.tobytes(), file))
-    return pixels, file, ""
+    return _digest(out), _digest(file), ""
+
+
+def _digest(content) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _build(faces: FaceSet, size: int, image_mode: str, folder: Path, show: bool) -> None:
@@ -73,7 +76,11 @@ def _read(folder: Path) -> tuple[np.ndarray, pd.DataFrame] | None:
     try:
         images = np.load(folder / "images.npy", mmap_mode="r")
         content = pd.read_csv(folder / "content.csv", dtype=str, keep_default_na=False)
-        return (images, content) if len(images) == max(1, sum(content["reason"] == "")) else None
+        known = content.loc[content["reason"] == "", "pixels"]
+        same = (_digest(image) == one for image, one in zip(images, known, strict=False))
+        whole = len(images) == max(1, len(known)) and all(same)
+        release_pages(images)
+        return (images, content) if whole else None
     except (OSError, EOFError, KeyError, ValueError):  # as of an array that is cut short
         return None
 

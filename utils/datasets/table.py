@@ -50,11 +50,11 @@ def cached_table(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """The table in the parquet file `path`, made and written there if it is not, or is broken."""
     with locked(path):
         try:
-            return pd.read_parquet(path)
-        except (OSError, ValueError):  # pyarrow's errors are one of these
+            return pd.read_parquet(path, page_checksum_verification=True)
+        except Exception:  # pyarrow has many ways to say that a file is damaged
             table = make()
         with write_aside(path) as aside:
-            table.to_parquet(aside)
+            table.to_parquet(aside, write_page_checksum=True)
     return table
 
 

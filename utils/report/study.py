@@ -17,7 +17,7 @@ import psutil
 from utils import plan
 from utils.backbones.registry import BACKBONES
 from utils.datasets import LOADERS, is_there
-from utils.paths import ROOT, cache_dir, data_dir
+from utils.paths import ROOT, cache_dir, data_dir, work_dir
 from utils.report.html import write_index
 from utils.report.step import duration
 from utils.study import Study, finished, read_config
@@ -172,27 +172,29 @@ def _run(profile: plan.Profile, steps: list[plan.Step], config: dict, folder: Pa
     return int(bool(failed) or any(statuses))
 
 
-def _hold(folder: Path) -> filelock.FileLock:
-    """Lock a study until this process ends; ValueError with who holds it if another one does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock, holder = filelock.FileLock(folder / ".lock"), folder / ".holder"
+def _hold(place: Path) -> filelock.FileLock:
+    """Lock a study's place until this process ends; ValueError with who holds it if another does.
+
+    Beside the lock stands who holds it, and since when.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock, holder = filelock.FileLock(place), place.with_name(f"{place.name}-holder")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         who = holder.read_text("utf-8") if holder.exists() else "another process"
-        raise ValueError(f"{who} is at work in {folder}; wait for it, or end it") from None
-    holder.write_text(f"process {os.getpid()} ({_COMMAND})", encoding="utf-8")
+        raise ValueError(f"{who} is at work in {place.parent}; wait for it, or end it") from None
+    since = f"since {time.strftime('%Y-%m-%d %H:%M')}"
+    holder.write_text(f"process {os.getpid()} ({_COMMAND}, {since})", encoding="utf-8")
     return lock
 
 
 def _stop(number: int, frame) -> None:
     """On a signal: end everything that this process started, and say how to go on."""
-    for other in _SIGNALS:
-        signal.signal(other, signal.SIG_IGN)  # once is enough
     _end_children(psutil.Process())  # here, while Snakemake still knows its own
     with contextlib.suppress(OSError):  # the terminal may be gone
         print(f"\nStopped; finished epochs and steps stay. To go on: {_COMMAND}", file=sys.stderr)
-    raise SystemExit(128 + number)
+    os._exit(128 + number)  # at once: taking the libraries down takes seconds
 
 
 def _end_children(process: psutil.Process) -> None:
@@ -229,7 +231,7 @@ def _study(asked: argparse.Namespace) -> int:
         _print_plan(steps, _pending(steps, config, folder))
         print("".join(f"   - {reason}: {name}\n" for name, reason in left_out.items()), end="")
         return 0
-    with _hold(folder):
+    with _hold(folder / ".lock"), _hold(work_dir() / f".lock-study-{profile.name}"):
         return _run(profile, steps, config, folder)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import math
+from itertools import takewhile
 
 import keras
 import numpy as np
@@ -44,24 +45,31 @@ def cached_features(
     return np.load(folder / "activations.npy", mmap_mode="r")
 
 
-def _open(folder, shape) -> tuple[np.ndarray, int]:
-    """The array on disk and how many faces of it are done."""
+def _open(folder, shape) -> tuple[np.ndarray, list[str]]:
+    """The array on disk, and digests of its chunks that are done and whole."""
     mark, path = folder / "done.json", folder / "activations.npy"
     # What is missing or damaged is begun anew.
     with contextlib.suppress(OSError, EOFError, ValueError, KeyError, TypeError):
         content, array = read_json(mark), np.load(path, mmap_mode="r+")
         if content["shape"] == list(shape) == list(array.shape):
-            return array, content["done"]
+            said = enumerate(content["digests"])
+            whole = takewhile(lambda one: _digest(array, one[0]) == one[1], said)
+            return array, [digest for _, digest in whole]
     folder.mkdir(parents=True, exist_ok=True)
     mark.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
     check_room(folder, 2 * math.prod(shape), "the cache of features")
-    return np.lib.format.open_memmap(path, "w+", np.float16, shape), 0
+    return np.lib.format.open_memmap(path, "w+", np.float16, shape), []
+
+
+def _digest(array: np.ndarray, chunk: int) -> str:
+    return hashlib.sha256(array[chunk * CHUNK : (chunk + 1) * CHUNK]).hexdigest()
 
 
 def _extract(lower, images, folder, shape, batch_size: int, progress: bool, flip: bool) -> None:
-    array, done = _open(folder, shape)
-    n, words = len(images), f"features {images.shape[1]} px"
-    bar = progress_bar(total=n, initial=done, desc=words, unit="face", show=progress)
+    array, digests = _open(folder, shape)
+    n, words, done = len(images), f"features {images.shape[1]} px", len(digests) * CHUNK
+    bar = progress_bar(total=n, initial=min(done, n), desc=words, unit="face", show=progress)
     for start in range(done, n, CHUNK):
         stop = min(start + CHUNK, n)
         for first in range(start, stop, batch_size):
@@ -72,7 +80,8 @@ def _extract(lower, images, folder, shape, batch_size: int, progress: bool, flip
             array[first : first + len(batch)] = np.clip(values, -65504, 65504)  # float16's range
             bar.update(len(batch))
         array.flush()
+        digests.append(_digest(array, len(digests)))
         release_pages(array)
         release_pages(images)
-        write_json(folder / "done.json", {"shape": shape, "done": stop})
+        write_json(folder / "done.json", {"shape": shape, "digests": digests})
     bar.close()
