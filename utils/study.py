@@ -15,8 +15,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils import files
-from utils.files import DataError, digest_of, hold_lock, read_json, write_aside, write_json
+from utils.files import (
+    DataError,
+    digest_of,
+    hold_lock,
+    read_json,
+    unreadable,
+    write_aside,
+    write_json,
+)
 from utils.paths import ROOT, runs_dir, splits_dir
 from utils.plan import RunConfig, differences
 from utils.vocabulary import modern, run_label
@@ -185,7 +192,7 @@ def load_model(folder: Path):
     try:
         return keras.models.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise files.unreadable(path, error, "train the run again") from None
+        raise unreadable(path, error, "train the run again") from None
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -197,7 +204,7 @@ def read_table(path: Path) -> pd.DataFrame:
             raise ValueError("it is cut short")
         return pd.read_csv(path)
     except Exception as error:  # the parsers raise many kinds
-        raise files.unreadable(path, error, "restore it, or delete it and make it again") from None
+        raise unreadable(path, error, "restore it, or delete it and make it again") from None
 
 
 def write_predictions(table: pd.DataFrame, path: Path) -> None:

@@ -5,12 +5,10 @@ Stage 1 (`candidates`) finds the nearest few short descriptors of each picture b
 detail, so that brightness and contrast have no say.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from utils.datasets.neighbours import InvertedFile, unit
+from utils.datasets.neighbours import InvertedFile, blocks, unit
 from utils.datasets.progress import progress_bar
 
 SIDE = 49  # pixels of the pictures: 25 cells of two pixels, so that one is in the middle
@@ -34,10 +32,6 @@ EDGE = 2  # pixels at the border that are not compared: the blurs lack neighbour
 UNIT = 12  # pixels; turned and stretched by this lever, all six numbers of a fit are of like size
 
 
-def _blocks(n: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))
-
-
 def _blur(maps: np.ndarray, width: float) -> np.ndarray:
     return gaussian_filter(maps, (0, width, width), mode="reflect") if width else maps
 
@@ -56,7 +50,7 @@ def _even_detail(grey: np.ndarray) -> np.ndarray:
 
 def flat(grey: np.ndarray) -> np.ndarray:
     """Which pictures show next to nothing, as a blank page does: bool [n]."""
-    parts = [_detail(grey[rows], MEDIUM).std((1, 2)) for rows in _blocks(len(grey), 1024)]
+    parts = [_detail(grey[rows], MEDIUM).std((1, 2)) for rows in blocks(len(grey), 1024)]
     return np.concatenate([np.zeros(0), *parts]) < FLAT
 
 
@@ -104,11 +98,11 @@ def candidates(grey: np.ndarray, progress: bool = False) -> tuple[np.ndarray, np
     """
     if len(grey) < 2:
         return np.zeros((0, 2), int), np.zeros(0, bool)
-    windows = np.concatenate([_descriptors(grey[rows], 1)[1] for rows in _blocks(len(grey), 1024)])
+    windows = np.concatenate([_descriptors(grey[rows], 1)[1] for rows in blocks(len(grey), 1024)])
     owners = np.repeat(np.arange(len(grey)), windows.shape[1])
     index, found = InvertedFile(windows.reshape(len(owners), -1), owners), []
     del windows  # the index has its own copy
-    for rows in progress_bar(list(_blocks(len(grey), 4096)), desc="compare", show=progress):
+    for rows in progress_bar(list(blocks(len(grey), 4096)), desc="compare", show=progress):
         owners = np.repeat(np.arange(rows.start, rows.stop), len(SCALES))
         middles = np.split(_descriptors(grey[rows], 1)[0], 2, axis=1)
         for mirrored, side in enumerate(middles):
@@ -134,7 +128,7 @@ def similarity(grey: np.ndarray, pairs: np.ndarray, mirrored=None, progress=Fals
         sides = [np.full(len(pairs), side) for side in (False, True)]
         return np.maximum(*(similarity(grey, pairs, side, progress) for side in sides))
     scores = [np.zeros(0)]
-    for rows in progress_bar(list(_blocks(len(pairs), 256)), desc="overlay", show=progress):
+    for rows in progress_bar(list(blocks(len(pairs), 256)), desc="overlay", show=progress):
         first, second = (grey[pairs[rows, side]] for side in (0, 1))
         score = _correlation(*_oriented(first, second, mirrored[rows].astype(int)))
         scores.append(np.where(flat(first) | flat(second), 0, score))

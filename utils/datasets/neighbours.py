@@ -5,6 +5,8 @@ few centres are compared (Sivic and Zisserman 2003). For n vectors there are abo
 centres, so time grows as n to the power of 1.5, and not of 2.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from sklearn.cluster import KMeans
@@ -12,6 +14,11 @@ from sklearn.cluster import KMeans
 DRAWERS = 1.1  # times the root of the number of vectors
 PROBES = 16  # drawers that a vector looks into; with eight, 1 of 439 near-duplicates is missed
 SAMPLE = 80  # vectors a drawer from which the centres are found
+
+
+def blocks(n: int, size: int) -> Iterator[slice]:
+    """Rows 0 to `n` in slices of `size`."""
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -27,7 +34,8 @@ class InvertedFile:
         chosen = np.random.default_rng(0).permutation(len(vectors))[: SAMPLE * count]
         means = KMeans(min(count, len(chosen)), init="random", n_init=1, max_iter=8, random_state=0)
         self.centres = unit(means.fit(vectors[np.sort(chosen)]).cluster_centers_)
-        drawer = np.concatenate([self._drawers(part, 1)[:, 0] for part in _parts(vectors)])
+        parts = (vectors[rows] for rows in blocks(len(vectors), 8192))
+        drawer = np.concatenate([self._drawers(part, 1)[:, 0] for part in parts])
         order = np.argsort(drawer, kind="stable")
         self.vectors, self.owners = vectors[order], owners[order]
         self.ends = np.searchsorted(drawer[order], np.arange(len(self.centres) + 1))
@@ -61,7 +69,3 @@ class InvertedFile:
             "likeness", ascending=False, kind="stable"
         )
         return table.drop_duplicates(["owner", "other"]).groupby("owner").head(count)
-
-
-def _parts(vectors: np.ndarray, size: int = 8192):
-    return (vectors[start : start + size] for start in range(0, len(vectors), size))
