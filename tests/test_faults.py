@@ -35,7 +35,7 @@ class Tiny(Backbone):
         return keras.layers.Conv2D(4, 3, strides=4, activation="relu", name="conv")(images)
 
 
-BACKBONES["tiny"] = Tiny("tiny", "Tiny", "", "tf", "conv", "conv")
+TINY = Tiny("tiny", "Tiny", "", "tf", "conv", "conv")
 CONFIG = RunConfig(
     dataset="utkface",
     model="tiny",
@@ -56,6 +56,14 @@ def work(force: bool = False) -> list[str]:
     study.load_study(exported)
     tables = [exported / "results.csv", exported / f"predictions/{folder.name}.parquet"]
     return _bytes_of(folder) + [digest_of(path) for path in tables]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    """The network, known to these tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "tiny", TINY)
+        yield
 
 
 @pytest.fixture(scope="module")

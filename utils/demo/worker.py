@@ -1,6 +1,8 @@
 """One picture at a time, decoded in a process of its own, and nobody waits for ever."""
 
+import contextlib
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -26,6 +28,7 @@ class Worker:
         self._turn, self.waiting = threading.Lock(), []  # a place for each job that waits
         self._began = float("inf")  # of the job at work
         self._child: ProcessPoolExecutor | None = None
+        self.pid = 0  # of the child
 
     @property
     def alive(self) -> bool:
@@ -57,12 +60,12 @@ class Worker:
         if not self._child:
             spawn = multiprocessing.get_context("spawn")  # TensorFlow's threads bear no fork
             self._child = ProcessPoolExecutor(1, spawn, _limit, [MEMORY_LIMIT])
-            self._child.submit(int).result()  # its imports are no cost of the picture
+            self.pid = self._child.submit(os.getpid).result()  # imports cost the picture nothing
         try:
             return self._child.submit(decode, content).result(DECODE_LIMIT)
         except (TimeoutError, BrokenExecutor):
-            for child in multiprocessing.active_children():
-                child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(self.pid).kill()
             self._child = None
             raise Refused(*TOO_COSTLY) from None
 
