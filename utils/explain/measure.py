@@ -172,7 +172,7 @@ def measure_runs(views, tasks, out, settings=None, force=False, progress=True, n
                 stored.write_explanations(out, found.table)
             results.append(found)
         path = stored.mean_faces_path(folder, view.config["dataset"])
-        if not path.is_file():
+        if force or not path.is_file():
             with write_aside(path) as aside:
                 np.savez_compressed(aside, **mean_faces(view, faces))
         view.forget()
