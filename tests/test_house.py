@@ -17,7 +17,7 @@ from utils.paths import ROOT
 # `plots.theme` needs the vocabulary alone, and no module imports a `__main__`.
 FLOORS = (
     *("vocabulary files paths", "plan plots.theme", "study", "datasets backbones", "models"),
-    *("training", "faces export", "predict", "evaluation", "explain", "plots", "notebook"),
+    *("training", "faces export", "predict", "evaluation", "explain", "plots", "notebook colab"),
     "report demo bench __main__",
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
