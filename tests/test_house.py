@@ -113,6 +113,13 @@ def test_imports_inside_functions_keep_keras_out_and_say_so():
     assert not wrong, "\n".join(wrong)
 
 
+def test_all_modules_can_be_imported_on_windows_too():
+    unix = {"fcntl", "grp", "pty", "pwd", "resource", "termios"}
+    for name, (_, tree) in sources().items():
+        at_import = ast.Module([n for n in tree.body if not isinstance(n, FUNCTION)], [])
+        assert not imported(at_import) & unix, name
+
+
 def test_nothing_takes_the_name_of_a_run_apart():
     wrong = re.compile(r"""-seed\(|-seed\\d|split\(["']-["']\)|with\(["']-?(naive|random|peer)""")
     for name, (lines, _) in sources().items():
