@@ -9,7 +9,6 @@ goal, on an idle machine) and the peak memory, which must not grow with the fold
 import argparse
 import contextlib
 import io
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import numpy as np
 
 from utils import predict
 from utils.datasets.synthetic import draw_face
+from utils.training.machine import peak_memory_mb
 
 DRAWN, BATCHES = 200, 20  # different faces; batches of the network alone
 
@@ -50,8 +50,8 @@ def measure(count: int, model: str, engine: str) -> dict[str, float]:
             command = [str(folder), "--model", model, "--engine", engine, "--out", str(out)]
             assert predict.main(command) == 0
         rate = count / (time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000  # kB on Linux
-    return {"pictures": count, "folder": rate, "alone": alone, "ratio": rate / alone, "MB": peak}
+    found = {"pictures": count, "folder": rate, "alone": alone, "ratio": rate / alone}
+    return found | {"MB": peak_memory_mb()}
 
 
 def main(arguments: list[str] | None = None) -> int:

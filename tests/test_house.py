@@ -17,7 +17,7 @@ from utils.paths import ROOT
 # `plots.theme` needs the vocabulary alone, and no module imports a `__main__`.
 FLOORS = (
     *("vocabulary files paths", "plan plots.theme", "study", "datasets backbones", "models"),
-    *("training", "faces export", "predict", "evaluation", "explain", "plots", "notebook"),
+    *("training", "faces export", "predict", "evaluation", "explain", "plots", "notebook colab"),
     "report demo bench __main__",
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
@@ -111,6 +111,13 @@ def test_imports_inside_functions_keep_keras_out_and_say_so():
             if ours and not (told and heavy):
                 wrong.append(f"{name}:{node.lineno} imports {sorted(ours)}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_all_modules_can_be_imported_on_windows_too():
+    unix = {"fcntl", "grp", "pty", "pwd", "resource", "termios"}
+    for name, (_, tree) in sources().items():
+        at_import = ast.Module([n for n in tree.body if not isinstance(n, FUNCTION)], [])
+        assert not imported(at_import) & unix, name
 
 
 def test_nothing_takes_the_name_of_a_run_apart():

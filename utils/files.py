@@ -68,21 +68,15 @@ def write_aside(path: Path | str) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
-def _lock(folder: Path | str) -> filelock.FileLock:
-    path = Path(folder).with_name(f".lock-{Path(folder).name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(path)
-
-
-@contextmanager
-def locked(folder: Path | str) -> Iterator[None]:
-    """Let one process at a time fill `folder`; others wait, then find it filled.
+def locked(folder: Path | str) -> filelock.FileLock:
+    """For `with`: one process at a time fills `folder`; others wait, then find it filled.
 
     The lock is the file ``.lock-<folder>`` beside it. The system drops it when the process ends,
     however it ends.
     """
-    with _lock(folder):
-        yield
+    path = Path(folder).with_name(f".lock-{Path(folder).name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(path)
 
 
 _HELD: dict[Path, filelock.FileLock] = {}  # until the process ends
@@ -93,7 +87,7 @@ def hold_lock(folder: Path | str) -> None:
     path = Path(folder).resolve()
     if path in _HELD:
         return
-    lock = _lock(path)
+    lock = locked(path)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:

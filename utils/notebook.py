@@ -13,7 +13,7 @@ from utils.evaluation.columns import known, part, predicted, probabilities, trut
 from utils.evaluation.metrics import baseline
 from utils.evaluation.tables import COSTS, TIMES, readable
 from utils.files import DataError
-from utils.vocabulary import CLASSES, HEADLINE, TASK_LABELS, written
+from utils.vocabulary import CLASSES, HEADLINE, in_words, written
 
 _TABLES = (
     *("display.max_colwidth", None, "display.max_columns", None, "display.max_rows", None),
@@ -116,8 +116,7 @@ def sentence(table: pd.DataFrame, label: str, dataset: str) -> str:
     """The result of a run in one sentence, from `scores`."""
     rows = [row for row in table.itertuples() if HEADLINE[row.task] == row.metric]
     parts = [
-        f"{TASK_LABELS[row.task]} {written(row.value, metric=row.metric, unit=True)} "
-        f"(baseline {written(row.baseline, metric=row.metric)})"
+        f"{in_words(row.task, row.value)} (baseline {written(row.baseline, metric=row.metric)})"
         for row in rows
     ]
     note = "; drawn faces, so no result of the study" if dataset == "synthetic" else ""

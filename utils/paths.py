@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def _from_environment(name: str, default: Path) -> Path:
+def _from_environment(name: str, default: Path | None) -> Path | None:
     value = os.environ.get(name, "").strip()
     return Path(value).expanduser().resolve() if value else default
 
@@ -25,8 +25,7 @@ def data_dir() -> Path:
 
 def weights_dir() -> Path | None:
     """Folder of ImageNet weights, or None: then Keras downloads them."""
-    value = os.environ.get("FACES_WEIGHTS_DIR", "").strip()
-    return Path(value).expanduser().resolve() if value else None
+    return _from_environment("FACES_WEIGHTS_DIR", None)
 
 
 def work_dir() -> Path:

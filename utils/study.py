@@ -89,9 +89,7 @@ def find_runs(root: Path | None = None, **wanted) -> list[Path]:
     Such as ``find_runs(dataset="utkface", protocol="finetune")``.
     """
     found = []
-    for folder in sorted(Path(root or runs_dir()).glob("*/")):
-        if not is_complete(folder):
-            continue
+    for folder in filter(is_complete, sorted(Path(root or runs_dir()).glob("*/"))):
         try:
             config = read_config(folder)
         except ValueError as error:  # one broken run does not hide the others
@@ -213,15 +211,10 @@ def write_predictions(table: pd.DataFrame, path: Path) -> None:
     Bytes of probabilities are stored by their place in the number, which saves a third.
     """
     numbers = [name for name in table if table[name].dtype.kind == "f"]
+    ways = {"use_dictionary": [name for name in table if name not in numbers]}
+    ways |= {"use_byte_stream_split": numbers, "compression": "zstd", "compression_level": 19}
     with write_aside(path) as aside:
-        table.to_parquet(
-            aside,
-            index=False,
-            compression="zstd",
-            compression_level=19,
-            use_dictionary=[name for name in table if name not in numbers],
-            use_byte_stream_split=numbers,
-        )
+        table.to_parquet(aside, index=False, **ways)
 
 
 def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
@@ -285,10 +278,9 @@ def load_study(folder: Path) -> Study:
         study.results = table.assign(
             protocol=[modern({"protocol": value})["protocol"] for value in table["protocol"]]
         )
-    for path in sorted(folder.glob("predictions/*.parquet")):
-        study.predictions[path.stem] = read_table(path)
-    for path in sorted(folder.glob("cross_dataset/*.parquet")):
-        study.cross_dataset[path.stem] = read_table(path)
+    for held in ("predictions", "cross_dataset"):
+        for path in sorted(folder.glob(f"{held}/*.parquet")):
+            getattr(study, held)[path.stem] = read_table(path)
     for run in sorted(folder.glob("runs/*/")):
         if (run / "history.csv").is_file():
             study.histories[run.name] = read_table(run / "history.csv")

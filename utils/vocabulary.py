@@ -148,6 +148,11 @@ def written(value, low=None, high=None, metric: str = "mae", unit: bool = False)
     return text + ((" years" if metric in IN_YEARS else " %") if unit else "")
 
 
+def in_words(task: str, *value) -> str:
+    """A task with its headline value, and the ends of its interval if given."""
+    return f"{TASK_LABELS[task]} {written(*value, metric=HEADLINE[task], unit=True)}"
+
+
 # What a run changes against the study's usual settings, in words: (field, usual value, words).
 _CHANGES = (
     ("weights", "imagenet", {"none": "random weights", "shipped": "from the shipped network"}),

@@ -14,8 +14,6 @@ from utils.files import DataError, no_room, write_aside
 from utils.paths import data_dir
 
 _WAIT = 60  # seconds without an answer after which a download stops
-
-
 _UTKFACE = "https://susanqq.github.io/UTKFace/"
 _WIKI = "https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/"
 _CSV = "nipunarora8/age-gender-and-ethnicity-face-data-csv"
@@ -42,10 +40,8 @@ def fetch(name: str, folder: Path | None = None, force: bool = False) -> FaceSet
     print(f"        described at {source.page}\nterms   {source.terms}")
     if target.exists() and not force:
         print(f"there   {target} (--force gets it again)")
-    elif is_url:
-        download(source.address, target, restart=force)
     else:
-        fetch_kaggle(source.address, target, force)
+        (download if is_url else fetch_kaggle)(source.address, target, force)
     faces = load(name.replace("-", "_"), target)
     seen = int(faces.steps["faces"].iloc[0])
     print(f"got     {target}: {seen:,} faces, {len(faces):,} of them usable")
@@ -62,9 +58,8 @@ def fetch_kaggle(handle: str, target: Path, force: bool = False) -> Path:
         got = Path(kagglehub.dataset_download(handle, force_download=force))
     except Exception as error:  # kagglehub passes on whatever its network layer raises
         told = f"Kaggle did not deliver {handle} ({type(error).__name__}: {str(error)[:100]}); "
-        told += "check the network, and Kaggle's login if it asks for one"
-        if isinstance(error, ImportError):
-            told = "kagglehub is not installed; run `pip install kagglehub` and try again"
+        lacks = isinstance(error, ImportError)
+        told += "`pip install kagglehub`" if lacks else "check the network, and Kaggle's login"
         told += ", or download the set with a browser (data/README.md has the address)"
         raise DataError(told) from None
     found = min(got.rglob(target.name), key=lambda path: (len(path.parts), path), default=None)

@@ -59,9 +59,8 @@ class Resamples:
         np.add.at(grouped, codes, values)
         grouped = grouped.T.astype(np.float32)
         blocks = self._drawn() if self.counts is None else [self.counts]
-        return np.concatenate([grouped @ counts[present] for counts in blocks], axis=1).T.astype(
-            float
-        )
+        sums = np.concatenate([grouped @ counts[present] for counts in blocks], axis=1)
+        return sums.T.astype(float)
 
     def mean(self, values, mask):
         """Mean of `values` [faces] over the faces of a mask: value, ci_low, ci_high, n."""

@@ -3,8 +3,8 @@
 from utils import vocabulary as words
 from utils.evaluation.pairwise import within_chance
 from utils.evaluation.subgroups import AXES
-from utils.evaluation.tables import best, networks, signed
-from utils.vocabulary import HEADLINE, LOWER_IS_BETTER, TASK_LABELS, TASKS, written
+from utils.evaluation.tables import best, best_rows, networks, signed
+from utils.vocabulary import HEADLINE, LOWER_IS_BETTER, TASK_LABELS, in_words
 
 
 def findings(tables, dataset, elsewhere):
@@ -13,7 +13,7 @@ def findings(tables, dataset, elsewhere):
     `tables` are those of the report: ``comparison``, ``gaps``, ``label_noise`` and, if any,
     ``primary``; `elsewhere` is the table of the networks on other data sets.
     """
-    rows = _best_rows(tables["comparison"])
+    rows = best_rows(tables["comparison"])
     own = elsewhere[elsewhere["run"].isin(tables["comparison"]["run"].dropna())]
     return [
         _best(rows, words.DATASET_LABELS.get(dataset, dataset)),
@@ -24,18 +24,10 @@ def findings(tables, dataset, elsewhere):
     ]
 
 
-def _best_rows(table):
-    return [row for row in (best(table, task) for task in TASKS) if row is not None]
-
-
-def _told(task, value):
-    return f"{TASK_LABELS[task]} {written(value, metric=HEADLINE[task], unit=True)}"
-
-
 def _best(rows, where):
     held = {}
     for row in rows:
-        held.setdefault(row["label"].split(", ")[0], []).append(_told(row["task"], row["value"]))
+        held.setdefault(row["label"].split(", ")[0], []).append(in_words(row["task"], row["value"]))
     told = " and ".join(f"{name} ({', '.join(values)})" for name, values in held.items())
     return f"Best on {where}: {told}." if told else f"No finished run on {where} can be scored."
 
@@ -50,9 +42,8 @@ def _family(primary):
             names = " and ".join(words.MODEL_LABELS.get(name, name) for name in pair)
             held.setdefault(verdicts.iloc[0], []).append(names)
     told = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in held.items())
-    return (
-        f"Trained alike, in every task {told}." if told else "No pair has one verdict in all tasks."
-    )
+    told = f"Trained alike, in every task {told}." if told else ""
+    return told or "No pair has one verdict in all tasks."
 
 
 def _for_whom(rows, gaps):
@@ -64,7 +55,7 @@ def _for_whom(rows, gaps):
         if len(own):
             lower = HEADLINE[row["task"]] in LOWER_IS_BETTER
             worst = own.sort_values("worst_value", ascending=not lower).iloc[0]
-            parts.append(f"{_told(row['task'], worst['worst_value'])} for {worst['worst']}")
+            parts.append(f"{in_words(row['task'], worst['worst_value'])} for {worst['worst']}")
     return f"Weakest groups: {', '.join(parts)}." if parts else "Too few faces to rank groups."
 
 
@@ -75,7 +66,7 @@ def _labels(noise):
     parts = []
     for task, rows in noise[noise["metric"] == noise["task"].map(HEADLINE)].groupby("task"):
         cost = rows["bound"] if HEADLINE[task] in LOWER_IS_BETTER else 1 - rows["bound"]
-        parts.append(_told(task, cost.min()))
+        parts.append(in_words(task, cost.min()))
     return f"Label noise alone costs at least: {', '.join(sorted(parts))}."
 
 
@@ -87,16 +78,15 @@ def _elsewhere(table):
     ages, told = ages[ages["dataset"] == ages["dataset"].iloc[0]], []
     for cut, values in ages.groupby(ages["cropped"].astype(bool))["value"]:
         ends = dict.fromkeys(f"{end:.1f}" for end in (values.min(), values.max()))
-        told.append(
-            f"{' to '.join(ends)} years off {'cut as in training' if cut else 'as they are'}"
-        )
+        shown = "cut as in training" if cut else "as they are"
+        told.append(f"{' to '.join(ends)} years off {shown}")
     where, guess = words.DATASET_LABELS[ages["dataset"].iloc[0]], ages["baseline"].min()
     return f"On {where}, ages are {', '.join(told)}; a constant guess is {guess:.1f}."
 
 
 def advice(table, pairs):
     """Which network of `comparison` to use, in two sentences; `pairs` are all its pairs."""
-    rows, runs = _best_rows(table), networks(table)
+    rows, runs = best_rows(table), networks(table)
     if not rows:
         return "No network to choose from yet."
     top, task = rows[0], rows[0]["task"]
@@ -110,8 +100,6 @@ def advice(table, pairs):
     if small is None or small["run"] == top["run"]:
         return text
     change = signed(small["value"] - top["value"], metric=HEADLINE[task], unit=True)
-    text += (
-        f" If it must be small, {small['label']} has {small['parameters'] / 1e6:.1f} instead of "
-    )
-    text += f"{top['parameters'] / 1e6:.1f} million parameters; "
-    return f"{text}its {TASK_LABELS[task]} differs by {change}."
+    few, many = (f"{row['parameters'] / 1e6:.1f}" for row in (small, top))
+    text += f" If it must be small, {small['label']} has {few} instead of {many} million "
+    return f"{text}parameters; its {TASK_LABELS[task]} differs by {change}."

@@ -145,7 +145,7 @@ def remaining(tables, bounds):
         error = (off if task == "age" else wrong)[use].mean()
         same = np.all([first == other for other in others], axis=0)[wrong]
         share = same.mean() if wrong.any() else np.nan
-        row = (task, error, costs.min(), costs.max(), int(wrong.sum()), int(use.sum()), share)
-        rows.append(row)
+        counts = int(wrong.sum()), int(use.sum())
+        rows.append((task, error, costs.min(), costs.max(), *counts, share))
     columns = "task error noise_low noise_high wrong n same_answer".split()
     return pd.DataFrame(rows, columns=columns)

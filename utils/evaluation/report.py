@@ -125,11 +125,10 @@ def _compared(study, table, family, drawn):
     pairs = [pairwise.compare(chosen, task, study.splits.get(dataset), *drawn) for task in TASKS]
     letters = {found["task"][0]: pairwise.letters(found) for found in pairs if len(found)}
     declared = [run for runs in pairwise.family(study, family).values() for run in runs]
-    rows = [row for row in (tables.best(table, task) for task in TASKS) if row is not None]
     primary = pairwise.primary(study, family, study.splits.get(dataset), *drawn)
     return {
         "comparison": table,
-        "best": pd.DataFrame(rows).reindex(columns=tables.BEST),
+        "best": pd.DataFrame(tables.best_rows(table)).reindex(columns=tables.BEST),
         "comparison_readable": tables.comparison_readable(table, letters),
         "main_readable": tables.comparison_readable(tables.main_rows(table, declared), letters),
         "primary": primary,

@@ -151,6 +151,11 @@ def best_row(rows, task):
     return pd.Series(top.to_dict() | told)
 
 
+def best_rows(table):
+    """`BEST` of the best network of each task that `comparison` has."""
+    return [row for row in (best(table, task) for task in TASKS) if row is not None]
+
+
 def off_the_shelf(study, dataset):
     """Off-the-shelf systems; `n_found`: in how many pictures their own detector found a face."""
     told = [config | {"label": study.label(run)} for run, config in study.configs.items()]
@@ -243,9 +248,8 @@ def groups_readable(table, labels):
     """`subgroups` but the small ones as text: a row a group and task, a column a network."""
     rows = table[table["label"].isin(labels) & ~table["small"] & (table["metric"] != "bias")]
     cells = rows[["value", "ci_low", "ci_high", "metric"]].itertuples(index=False)
-    told = {axis: rows[axis].replace("", "all") for axis in AXES} | {
-        "faces": rows["n"].map("{:,}".format)
-    }
+    told = {axis: rows[axis].replace("", "all") for axis in AXES}
+    told["faces"] = rows["n"].map("{:,}".format)
     rows = rows.assign(text=[written(*cell) for cell in cells], **told).rename(columns=TASK_LABELS)
     rows["task"] = rows["task"].map(column_title)
     keys = [*map(TASK_LABELS.get, AXES), "task", "faces", "label"]

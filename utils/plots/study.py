@@ -13,7 +13,7 @@ from utils.evaluation.references import references
 from utils.evaluation.subgroups import AXES, SMALL
 from utils.files import DataError
 from utils.plots import run, theme
-from utils.vocabulary import CLASSES, HEADLINE, LOWER_IS_BETTER, TASKS, written
+from utils.vocabulary import CLASSES, HEADLINE, LOWER_IS_BETTER, TASKS, in_words, written
 
 NAMES = words.TASK_LABELS | {"age_group": "age group", "bias": "age: predicted minus true"}
 DOT, PLAIN = {"marker": "o"}, {"color": theme.GREY}  # in a legend of colours and one of marks
@@ -81,11 +81,6 @@ def _of_best(held, name):
     return table[table["run"] == wanted], best["label"].iloc[0]
 
 
-def _told(task, *value):
-    """A task with its value, or value and interval, in words."""
-    return f"{NAMES[task]} {written(*value, metric=HEADLINE[task], unit=True)}"
-
-
 def comparison(held, study, dataset):
     """What the first table shows, beside what others report; the baseline would squeeze it."""
     table, best = held["comparison"], held["best"].iloc[0]
@@ -93,7 +88,7 @@ def comparison(held, study, dataset):
     guess = table.iloc[-1]
     style = (theme.GREY, ":", "published or claimed")
     lines = [(NAMES[row.task], row.value, *style) for row in references(dataset, True).itertuples()]
-    title = f"{best['label']}: {_told(*best[['task', 'value']])}, baseline "
+    title = f"{best['label']}: {in_words(*best[['task', 'value']])}, baseline "
     title += written(guess[best["task"]], metric=HEADLINE[best["task"]], unit=True)
     figure, chosen = theme.dot_panels(_runs(table), lines), best["chosen_on"]
     return theme.finish(figure, title, dataset, "comparison", chosen_on=chosen)
@@ -210,7 +205,7 @@ def label_noise(held, study, dataset):
     style = {"tint": theme.RED, "mark": "D", "row": "allowed by " + bounds["kind"]}
     rows = pd.concat([_panels(tops, row="best network"), _panels(bounds, **style)])
     costs = abs(bounds["value"] - (bounds["task"] != "age")).groupby(bounds["task"], sort=False)
-    costs = [_told(task, cost.min()) for task, cost in costs]
+    costs = [in_words(task, cost.min()) for task, cost in costs]
     title = f"Label noise alone costs even a perfect network at least: {'; '.join(costs)}"
     figure, groups = theme.dot_panels(rows), int(bounds["groups"].max())
     return theme.finish(figure, title, dataset, "label_noise", groups=groups)

@@ -85,8 +85,7 @@ def targets(table, outputs) -> dict[str, np.ndarray]:
     found = {}
     for name in outputs:
         labels = table[COLUMNS.get(name, name)]
-        missing = int(labels.isna().sum())
-        if missing:
+        if missing := int(labels.isna().sum()):
             raise ValueError(
                 f"{missing} of {len(table)} faces have no {labels.name} label, which the task "
                 f"{name!r} needs; leave the task out or drop those faces"
