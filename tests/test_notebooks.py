@@ -51,7 +51,9 @@ def test_badges_lead_to_this_project():
     badge = r"colab.research.google.com/github/([\w.-]+/[\w.-]+)/blob/main/notebooks/(\w+)"
     places, names = zip(*re.findall(badge, "\n".join(texts)), strict=True)
     assert set(names) == set(NAMES) and len(names) == 2 * len(NAMES)
-    (place,) = set(places)
+    cloned = re.findall(r"git clone [^\n]*https://github.com/([\w.-]+/[\w.-]+)", "\n".join(texts))
+    assert len(cloned) == len(NAMES)  # by each notebook's second cell
+    (place,) = {*places, *cloned}
     assert f"https://github.com/{place}" in (ROOT / "CITATION.cff").read_text()
 
 
