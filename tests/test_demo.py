@@ -18,7 +18,6 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import psutil
@@ -34,7 +33,6 @@ from jsonschema import Draft202012Validator
 
 from utils.demo import __main__ as start
 from utils.demo import analysis
-from utils.demo import server as server_of
 from utils.demo.app import OPENAPI, create_app
 from utils.demo.pictures import MAX_BYTES, Refused, decode
 from utils.demo.worker import Worker
@@ -314,19 +312,6 @@ def test_only_its_own_names_are_answered_and_every_refusal_is_guarded(server):
         answer = say(server, ask.format(header).encode())
         assert answer.split()[1] == str(status), header[:40]
         assert "waitress" not in answer and answer.count("X-Content-Type-Options: nosniff") == 1
-
-
-def test_the_other_loopback_answers_its_own_names_only(analyst, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(server_of, "create_app", given := mock.Mock(side_effect=create_app))
-        try:
-            bound = server_of.listen("::1", 0)
-        except ValueError:
-            pytest.skip("this computer has no IPv6")
-        server_of.make_server(analyst, bound, Worker()).close()
-    client = create_app(analyst, Worker(), given.call_args.args[2]).test_client()
-    for host, status in (("evil.example", 400), ("[::1]:8000", 404), ("localhost", 404)):
-        assert client.get("/nothing", headers={"Host": host}).status_code == status
 
 
 def test_who_drips_is_cut_off_and_others_are_answered(analyst):

@@ -56,8 +56,8 @@ def listen(host: str, port: int) -> socket.socket:
 def make_server(analyst: Analyst, bound: socket.socket, worker: Worker | None = None, names=()):
     """A server that listens already on a socket of `listen`; see `serve` and `create_app`."""
     worker, address = worker or Worker(), bound.getsockname()[0]
-    if names or address.startswith(("127.", "::1")):
-        names = ["localhost", "127.0.0.1", "[::1]", address, *names]
+    if names or address.startswith("127."):
+        names = ["localhost", "127.0.0.1", address, *names]
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     server = create_server(
         create_app(analyst, worker, names),
