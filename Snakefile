@@ -13,11 +13,15 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 from utils import plan
+from utils.datasets import is_there
 from utils.report import study
 
 PROFILE = plan.load_profile(str(config.get("profile", "smoke")))
 OUT = f"reports/{PROFILE.name}"
 STEPS = {step.name: step for step in study.planned(PROFILE, config)[0]}
+# Other faces under the same names must not leave old pages.
+DATA = {step.parameters.get("dataset") for step in STEPS.values()} - {None}
+DATA = {name: is_there(name) for name in DATA}
 TRAINED = [name for name in STEPS if not name.startswith(study.PAGES)]
 GALLERY = [name for name in STEPS if name.startswith("05")]
 BESIDE = "--beside-others" if PROFILE.parallel > 1 else ""
@@ -91,6 +95,7 @@ for number, (name, step) in enumerate(STEPS.items(), 1):
             html=f"{OUT}/{name}.html",
         params:
             parameters=parameters_of(step),
+            data=DATA.get(step.parameters.get("dataset"), ""),
             label=step.label,
         threads: max(1, workflow.cores // PROFILE.parallel)
         group:

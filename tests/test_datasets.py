@@ -2,9 +2,11 @@
 
 import errno
 import hashlib
+import io
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -241,6 +243,38 @@ def test_a_picture_overwritten_under_its_name_is_another_picture(folder):
     os.utime(folder / name, ns=(state.st_atime_ns, state.st_mtime_ns + 5))
     again = prepare(folder)  # the old content is the old data, whenever it was written
     assert (again.digest, again.pictures) == (before.digest, before.pictures)
+    # As large and as old as before, as a copy that keeps its time may be.
+    stamp = datasets.load("utkface", folder.parent).stamp(name)
+    state = (folder / name).stat()
+    os.utime(folder / name, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert datasets.load("utkface", folder.parent).stamp(name) != stamp
+
+
+def test_files_that_are_all_no_pictures_are_no_data(folder):
+    for path in folder.glob("*.jpg"):
+        path.write_text("no picture")
+    with pytest.raises(DataError, match="none of its .* pictures can be read, such as"):
+        datasets.load("utkface", folder.parent)
+    assert not datasets.is_there("utkface", folder.parent)
+
+
+def test_what_is_there_changes_with_a_file(folder):
+    before = datasets.is_there("utkface", folder.parent)
+    assert before and datasets.is_there("utkface", folder.parent) == before
+    _picture(5).save(folder / "50_0_0_9.jpg")
+    assert datasets.is_there("utkface", folder.parent) not in ("", before)
+
+
+def test_a_damaged_picture_provokes_no_warnings():
+    entries = b"".join(struct.pack("<HHII", 0x9000 + k, 2, 60_000, 8) for k in range(500))
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 500) + entries + bytes(4)
+    code = "import sys; from utils.datasets.pictures import open_rgb as o; "
+    code += "o(sys.stdin.buffer.read(), upright=True)"
+    file = io.BytesIO()
+    _picture(5).save(file, "JPEG", exif=exif)
+    given = {"input": file.getvalue(), "capture_output": True, "cwd": ROOT}
+    ended = subprocess.run([sys.executable, "-W", "default", "-c", code], **given)
+    assert ended.returncode == 0 and not ended.stderr, ended.stderr[-300:]
 
 
 def test_pixels_without_a_file_are_compared_by_content(work_dir):

@@ -34,6 +34,7 @@ def chunk(kind, content=b""):
 
 GOOD = encoded(Image.new("RGB", (64, 48), "red"), "PNG")
 JPEG = encoded(Image.new("RGB", (64, 48)), "JPEG")
+HUGE = encoded(Image.new("L", (5000, 5000)), "JPEG", progressive=True)
 GIF = encoded(Image.new("P", (64, 48)), "GIF")
 BMP = encoded(Image.new("L", (64, 48)), "BMP")
 START = GIF.index(b",\0\0\0\0")
@@ -44,6 +45,7 @@ COSTLY = {
     "empty segments": JPEG[:2] + b"\xff\xe5\0\2" * 120_000 + JPEG[2:],
     "comments": GIF[:START] + b"!\xfe\1a\0" * 120_000 + GIF[START:],
     "run lengths": BMP[:30] + b"\1" + BMP[31:],
+    "scans of many pixels": HUGE[:-2] + HUGE[HUGE.rindex(b"\xff\xda") : -2] * 40 + HUGE[-2:],
     "scans": JPEG[:-2] + JPEG[JPEG.index(b"\xff\xda") : -2] * 150 + JPEG[-2:],
 }
 

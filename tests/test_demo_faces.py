@@ -51,9 +51,26 @@ def test_proposals_are_bounded(monkeypatch):
     monkeypatch.setattr(bboxes, "smart_nms_from_bboxes", watched)
     flood = np.random.default_rng(0).random((1, 60, 60, 2)).astype("float32") * 0.3 + 0.7
     said = tf.zeros((1, 60, 60, 4)), tf.constant(flood)
-    found = faces._propose(lambda pixels: said, np.zeros((1, 200, 200, 3), np.float32))
+    found = faces._propose(lambda *_: [said] * faces.STEPS, np.zeros((1, 200, 200, 3), np.float32))
     counts = [len(call.args[0]) for call in watched.call_args_list]
     assert max([*counts, len(found)]) <= faces.PROPOSALS
+
+
+def test_all_scales_at_once_propose_what_each_alone_does():
+    import tensorflow as tf
+    from mtcnn import MTCNN
+
+    pnet = MTCNN(device="CPU:0").stages[0].model
+
+    def one_by_one(pixels, sizes):
+        return [pnet(tf.image.resize(pixels, size, "area")) for size in sizes]
+
+    for side in (30, 120, 640):
+        picture = placed(draw_face("synthetic/129/000003.png"), size=(640, 640)).resize((640, side))
+        pixels = ((np.asarray(picture, np.float32) - 127.5) / 128)[None]
+        own, alone = (faces._propose(way, pixels) for way in (faces._stages()[0], one_by_one))
+        np.testing.assert_allclose(own, alone, rtol=1e-3, atol=1e-3)
+    assert len(own)
 
 
 @pytest.mark.parametrize("scale,turn", [(0.5, 0), (1.0, 20), (7.0, 8)])

@@ -154,6 +154,16 @@ def test_measuring_goes_on_where_it_stopped(opened, tmp_path, monkeypatch):
     assert files() == before
     with pytest.raises(AssertionError, match="measured again"):
         again(settings=FAST | {"steps": 2})
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="measured again"):
+        patch.setitem(opened[0].__dict__, "network", "another")
+        again()
+    # A face that is measured anew is in the mean face, too.
+    (mean,) = out.parent.glob("*/mean_faces-*.npz")
+    mean.write_bytes(b"of other faces")
+    monkeypatch.setattr(measure, "measure", lambda *_: first[0])
+    again(("gender",), FAST | {"steps": 2})
+    assert len(np.load(mean)["all"]) and measure.measure
+    monkeypatch.setattr(measure, "measure", never)
     run = first[0].about["run"]
     evidence.evidence_path(out.parent / "explanations", run, "gender").write_text("x")
     with pytest.raises(AssertionError, match="measured again"):

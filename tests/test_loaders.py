@@ -199,12 +199,16 @@ def test_links_are_followed_once_and_what_is_no_face_is_none(tmp_path):
     (tmp_path / "other" / "round").symlink_to(folder)
     (folder / "34_0_0_2017.jpg").symlink_to(tmp_path / "gone.jpg")
     put(folder / "37_0_0_2017.jpg", jpeg(size=(90, 90))[:700])
+    os.mkfifo(folder / "38_0_0_2017.jpg")  # to open it would wait for ever
+    put(folder / "39_0_0_2017.CR3")
     (folder / os.fsdecode(b"35_0_0_\xe9.jpg")).write_bytes(jpeg())
     (folder / os.fsdecode(b"36_0_0_2017\xe9.jpg")).write_bytes(jpeg())
     faces = load_utkface(tmp_path)
     ages = sorted(faces.table["age"].astype(int))
     assert ages == [26, 32, 33, 34, 37]
     assert "not UTF-8" in reasons(faces)["36_0_0_2017\\xe9.jpg"]
+    assert "pipe" in reasons(faces)["38_0_0_2017.jpg"]
+    assert "save as JPEG" in reasons(faces)["39_0_0_2017.CR3"]
     table = with_splits(faces, progress=False)  # and the rest goes on
     assert len(table) == 3 and reasons(table)["34_0_0_2017.jpg"] == "file is missing"
     assert "broken picture" in reasons(table)["37_0_0_2017.jpg"]

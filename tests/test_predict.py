@@ -88,6 +88,28 @@ def test_bad_input_is_one_line(run, tmp_path, arguments, message, capsys, monkey
     assert message in error and error.count("\n") == 1
 
 
+def test_where_no_picture_gives_a_face_each_is_listed(run, tmp_path, capsys):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_text("no picture")
+    assert main([str(tmp_path), "--model", run, "--out", str(tmp_path / "x.csv")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[:15] for line in lines[:2]] == ["left out: a.jpg", "left out: b.jpg"]
+    assert "none of 2 pictures" in lines[2]
+
+
+def test_a_set_or_a_place_that_is_not_there_is_told_before_any_face_is_scored(
+    run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(predict, "set_scores", None)
+    (tmp_path / "file").write_text("")
+    for sets, study_dir, told in (
+        (["synthetic", "mnist"], tmp_path, "'mnist' is unknown"),
+        (["synthetic"], tmp_path / "file", "cannot be written"),
+    ):
+        command = ["--datasets", *sets, "--model", run, "--study", str(study_dir)]
+        assert main(command) == 2 and told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_a_folder_goes_on_where_it_was_stopped(run, folder, tmp_path, capsys, monkeypatch, ending):
     monkeypatch.setattr(predict, "BATCH", 2)
@@ -266,6 +288,10 @@ def test_a_backbone_can_start_from_the_shipped_network():
         models.shipped_backbone_weights("vgg19")
 
 
+ODD = [("metrics.json", text) for text in ("", "[]", "{}", '{"rows": [1]}', '{"rows": null}')]
+ODD += [("config.json", text) for text in ('{"model": []}', '{"tasks": null}', '{"dataset": {}}')]
+
+
 def test_a_broken_model_does_not_hide_the_others(work_dir, capsys):
     good, cut, bare, odd = (kit.write_run(name) for name in ("good", "cut", "bare", "odd"))
     (cut / "model.keras").write_bytes((cut / "model.keras").read_bytes()[:5000])
@@ -273,8 +299,11 @@ def test_a_broken_model_does_not_hide_the_others(work_dir, capsys):
     (odd / "config.json").write_text("[1]")
     runs = {n: f for n, f in models.available().items() if f.parent == good.parent}
     assert list(runs) == ["good"]
+    for number, (name, content) in enumerate(ODD):
+        (kit.write_run(f"odd{number}") / name).write_text(content)
+    models.available()
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3 and all(line.startswith("left out: ") for line in lines)
+    assert len(lines) == 6 + len(ODD) and all(line.startswith("left out: ") for line in lines)
     for load, given in ((models.load, "cut"), (study.load_model, cut)):
         with pytest.raises(DataError, match="damaged") as error:  # Keras calls it "not found"
             load(given)

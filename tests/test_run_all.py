@@ -218,6 +218,11 @@ def test_a_second_run_does_nothing_and_a_dry_run_lists_what_is_to_do(finished):
     assert re.search(r"done +02_finetune_backbone  \(MobileNetV2, full", listed.stdout)
     assert re.search(r"to do +02_finetune_backbone  \(AlexNet, full", listed.stdout)
     assert not list((folder / "reports/smoke").glob("*alexnet*"))
+    # Other faces under the same names: no old page stands.
+    with open(folder / "utils/datasets/drawing.py", "a") as drawing:
+        drawing.write("# draws otherwise\n")
+    listed = _study(folder, environment, "mobilenetv2", "--dry-run")
+    assert re.search(r"to do +02_finetune_backbone  \(MobileNetV2, full", listed.stdout)
 
 
 def test_one_failure_does_not_stop_the_others(tmp_path):

@@ -3,7 +3,9 @@
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -208,6 +210,19 @@ def test_an_export_replaces_a_run_and_keeps_the_others(runs, tmp_path):
     held = study.load_study(tmp_path / "study")
     assert set(held.predictions) == set(held.configs) == set(held.histories) == {"one", "two"}
     assert held.matching(CONFIG) == ["one", "two"]
+
+
+def test_two_exports_at_once_lose_no_row(runs, tmp_path, monkeypatch):
+    folders, write = [make_run(runs / name) for name in "abcd"], study.write_predictions
+
+    def slowly(*given):
+        time.sleep(0.05)
+        write(*given)
+
+    monkeypatch.setattr(study, "write_predictions", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda folder: study.export([folder], tmp_path / "study"), folders))
+    assert study.load_study(tmp_path / "study").results["run"].tolist() == list("abcd")
 
 
 def test_an_export_can_leave_training_faces_behind(runs, tmp_path):

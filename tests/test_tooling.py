@@ -206,3 +206,11 @@ def test_scores_off_the_shelf_become_predictions(convert, tmp_path, monkeypatch,
 def test_incomplete_scores_are_refused(convert, broken, message):
     with pytest.raises(DataError, match=message):
         convert.convert(broken, SPLIT)
+
+
+@pytest.mark.parametrize(("error", "lines"), [("KeyboardInterrupt", 1), ("ValueError(1)", 3)])
+def test_ctrl_c_while_a_command_imports_ends_in_one_line(error, lines):
+    code = f"import sys; sys.argv[0] = '-m'; import utils; raise {error}"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode and ended.stderr.count("\n") == lines
+    assert ("stopped" in ended.stderr) is (error == "KeyboardInterrupt")

@@ -5,10 +5,10 @@ From the bottom up: `vocabulary`, `plan` and `study`; `datasets` and `backbones`
 """
 
 import contextlib
-import importlib.abc
 import importlib.util
 import os
 import sys
+from types import SimpleNamespace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings are no news
 # On a single core TensorFlow makes one thread for its operations; the one that waits for the next
@@ -30,32 +30,19 @@ def _without_stderr():
         os.close(nowhere)
 
 
-class _QuietTensorFlow(importlib.abc.MetaPathFinder):
-    """Imports TensorFlow without its greetings, which come before the log level is read.
-
-    The first import of ``tensorflow`` finds its loader here; everything else passes by. An import
-    that fails still says so: Python's own errors are no writing to a file descriptor.
-    """
-
-    def find_spec(self, name, path=None, target=None):
-        """The usual place of ``tensorflow``, with a quiet loader; None for any other module."""
-        if name != "tensorflow":
-            return None
-        sys.meta_path.remove(self)
-        try:
-            spec = importlib.util.find_spec(name)
-        finally:
-            sys.meta_path.insert(0, self)
-        if spec is not None and spec.loader is not None:
-            load = spec.loader.exec_module
-
-            def quietly(module):
-                with _without_stderr():
-                    load(module)
-
-            spec.loader.exec_module = quietly
-        return spec
+def _stopped(kind, error, trace):
+    """Ctrl-C ends in one line, also while a command still imports."""
+    if kind is not KeyboardInterrupt:
+        return sys.__excepthook__(kind, error, trace)
+    print("stopped; what is whole stays", file=sys.stderr)
 
 
-if "tensorflow" not in sys.modules:
-    sys.meta_path.insert(0, _QuietTensorFlow())
+if sys.argv[0] == "-m":  # as long as Python looks for the command, such as utils.predict
+    sys.excepthook = _stopped
+# TensorFlow's greetings come before its log level is read. An import that fails still says so:
+# Python's own errors are no writing to a file descriptor.
+_SPEC = None if "tensorflow" in sys.modules else importlib.util.find_spec("tensorflow")
+if _SPEC and _SPEC.loader:
+    _SPEC.loader.exec_module = _without_stderr()(_SPEC.loader.exec_module)
+    _FOUND = {"tensorflow": _SPEC}
+    sys.meta_path.insert(0, SimpleNamespace(find_spec=lambda name, *_: _FOUND.get(name)))

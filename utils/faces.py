@@ -25,6 +25,7 @@ PAD = 0.25  # of the side, grey, on each side: `locate` finds faces that touch t
 MIN_FACE = 24  # smallest face, in pixels of the shrunk picture
 CONFIDENCE = 0.9
 PYRAMID = 0.709  # about 1 / sqrt(2): each step halves the area
+STEPS = math.floor(math.log(12.5 / DETECT_SIDE / 12 * MIN_FACE, PYRAMID)) + 1  # at most
 PROPOSALS = 1000  # kept per step; suppression needs memory of the order of their square
 
 
@@ -63,31 +64,35 @@ class Face:
 
 @functools.cache
 def _stages():
-    """MTCNN's three networks, loaded once a process; the first compiled for any size."""
+    """MTCNN's networks, compiled once a process; the first for all steps of a pyramid at once."""
     import tensorflow as tf  # here, as the frames are used without a detector, too
     from mtcnn import MTCNN
 
     pnet, rnet, onet = MTCNN(device="CPU:0").stages
-    # Eager calls would cost more than the convolutions.
-    shape = tf.TensorSpec([1, None, None, 3], tf.float32)
-    return tf.function(pnet.model, input_signature=[shape]), rnet, onet
+    pictures, sizes = tf.TensorSpec([None, None, None, 3]), tf.TensorSpec([STEPS, 2], "int32")
+
+    def pyramid(pixels, sizes):
+        return [pnet.model(tf.image.resize(pixels, sizes[k], "area")) for k in range(STEPS)]
+
+    for stage in (rnet, onet):
+        stage._model = tf.function(stage.model, input_signature=[pictures])
+    return tf.function(pyramid, input_signature=[pictures, sizes]), rnet, onet
 
 
-def _propose(pnet, pixels: np.ndarray) -> np.ndarray:
+def _propose(pyramid, pixels: np.ndarray) -> np.ndarray:
     """Candidate boxes [n, 6] (0, x1, y1, x2, y2, confidence), at most PROPOSALS a scale.
 
     The package's own first stage fails on pictures where its pyramid ends below 12 pixels, and
     has no bound on its memory.
     """
-    from mtcnn.utils import bboxes, images
+    from mtcnn.utils import bboxes
 
     # Scales at which faces from MIN_FACE to the whole picture fill the 12 pixel window.
-    smallest = 12.5 / min(pixels.shape[1:3])
-    largest = max(smallest, 12 / MIN_FACE)
-    steps = math.floor(math.log(smallest / largest) / math.log(PYRAMID))
-    found = []
-    for scale in [largest * PYRAMID**k for k in range(steps + 1)]:
-        offsets, scores = pnet(images.scale_images(pixels, scale))
+    smallest, found = 12.5 / min(pixels.shape[1:3]), []
+    scales = max(smallest, 12 / MIN_FACE) * PYRAMID ** np.arange(STEPS)
+    sizes = np.maximum(np.array(pixels.shape[1:3]) * scales[:, None], 12).astype("int32")
+    scales = scales[scales >= smallest * (1 - 1e-9)]  # what smaller steps say is not needed
+    for scale, (offsets, scores) in zip(scales, pyramid(pixels, sizes), strict=False):
         boxes = bboxes.generate_bounding_box(offsets, scores, 0.6)[:PROPOSALS]
         boxes = bboxes.upscale_bboxes(boxes, np.array([scale]))
         found.append(bboxes.smart_nms_from_bboxes(boxes, 0.5, initial_sort=False))
@@ -98,9 +103,9 @@ def _propose(pnet, pixels: np.ndarray) -> np.ndarray:
 
 def _search(pixels: np.ndarray) -> np.ndarray:
     """Rows 0, x1, y1, x2, y2, confidence, five x, five y (or fewer columns if there are none)."""
-    pnet, rnet, onet = _stages()
+    pyramid, rnet, onet = _stages()
     pixels = ((pixels.astype(np.float32) - 127.5) / 128)[None]
-    found = _propose(pnet, pixels)
+    found = _propose(pyramid, pixels)
     if len(found):
         found = rnet(pixels, found)
     return onet(pixels, found) if len(found) else found

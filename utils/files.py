@@ -5,6 +5,7 @@ import json
 import mmap
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,16 +49,17 @@ def write_aside(path: Path | str) -> Iterator[Path]:
     ('whole', 1)
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays last: writers such as Keras choose the format by it.
     aside = path.with_name(f".aside-{uuid.uuid4().hex[:8]}-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         if path.is_dir() and aside.is_dir():
             shutil.rmtree(path)
         os.replace(aside, path)
     except OSError as error:
-        if error.filename and not str(error.filename).startswith(str(aside)):
+        seen = str(error.filename or aside)
+        if not (seen.startswith(str(aside)) or path.is_relative_to(seen)):
             raise  # of a file that was to be read
         told = f"{path} cannot be written ({error.strerror or _first_line(error)})"
         raise no_room(told, "FACES_WORK_DIR or FACES_DATA_DIR") from None
@@ -66,6 +68,15 @@ def write_aside(path: Path | str) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
         else:
             aside.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder; a DataError, before the work and not after it, if nothing can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error.strerror}); name another") from None
 
 
 def locked(folder: Path | str) -> filelock.FileLock:

@@ -32,9 +32,9 @@ def available(tasks=NEEDED) -> dict[str, Path]:
     for folder in [*filter(is_shipped, sorted(SHIPPED.glob("*"))), *runs]:
         try:
             _check_file(folder)
-            about = describe(folder)
-        except ValueError as error:
-            print(f"left out: {error}", file=sys.stderr)
+            about, _ = describe(folder), age_error(folder)
+        except Exception as error:  # a file may be damaged in any way
+            print(f"left out: {folder.name}: {error}", file=sys.stderr)
             continue
         as_value = {"age"} if about.get("age_loss") == "regression" else set()  # no distribution
         if set(tasks) <= set(about["tasks"]) - as_value:
@@ -46,7 +46,8 @@ def describe(folder: Path) -> dict:
     """Configuration of a model under today's names: ``model``, ``tasks``, ``input_size`` ..."""
     shipped = is_shipped(folder)
     about = modern(read_json(folder / "model.json")) if shipped else study.read_config(folder)
-    missing = [name for name in ("model", "tasks", "input_size", "dataset") if name not in about]
+    kinds = {"model": str, "tasks": list, "input_size": int, "dataset": str}
+    missing = [name for name, kind in kinds.items() if not isinstance(about.get(name), kind)]
     if missing:
         raise DataError(f"the configuration in {folder} lacks {missing}; take the folder away")
     return about

@@ -31,7 +31,7 @@ from utils.datasets.pictures import ENDINGS, in_mode, open_rgb, resized
 from utils.datasets.progress import progress_bar
 from utils.datasets.table import cached_table
 from utils.export import OnnxNetwork
-from utils.files import DataError, write_aside
+from utils.files import DataError, check_writable, write_aside
 from utils.paths import ROOT
 from utils.study import published_split, same_faces, write_predictions
 from utils.training.predicting import predict_average, prediction_columns, without_surplus
@@ -128,7 +128,7 @@ def score_folder(folder: Path, model: str, bad: list, detect=False, keep=None, e
     if not (paths or bad):
         raise DataError(f"{folder} holds no picture; expected files ending in {', '.join(ENDINGS)}")
     files = [*paths.values(), models.network_file(models.folder_of(model))]
-    stats = [(str(path), path.lstat().st_size, path.lstat().st_mtime_ns) for path in files]
+    stats = [(str(path), path.lstat().st_size, path.lstat().st_ctime_ns) for path in files]
     job = hashlib.sha256(repr([PART, detect, engine, stats]).encode()).hexdigest()[:16]
     scorer, bar = Scorer(model, engine), iter(progress_bar(paths, desc="predict", unit="picture"))
     for number in range(-(-len(paths) // PART)):
@@ -141,7 +141,8 @@ def score_folder(folder: Path, model: str, bad: list, detect=False, keep=None, e
             yield part[~lost].drop(columns="error")
     every = len(paths) + len(left_out)
     if len(bad) == every:
-        raise DataError(f"none of {every} pictures gave a face; the first: {': '.join(bad[0])}")
+        _list(bad)
+        raise DataError(f"none of {every} pictures gave a face; each is listed above")
 
 
 def _score_part(scorer: Scorer, paths: dict, names: Iterable[str], detect: bool) -> pd.DataFrame:
@@ -160,10 +161,7 @@ def _write_folder(folder: Path, model: str, out: Path, detect: bool, engine: str
     if out.suffix not in (".csv", ".parquet") or out.is_dir():
         raise DataError(f"--out {out}: expected the name of a .csv or .parquet file")
     bad, keep = [], out.with_name(f".parts-{out.name}")
-    try:  # what cannot work is told before anything is read
-        keep.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"--out {out} cannot be written ({error.strerror}); name another") from None
+    check_writable(keep)
     try:
         table = pd.concat(score_folder(folder, model, bad, detect, keep, engine), ignore_index=True)
     finally:
@@ -217,6 +215,7 @@ def cross_dataset(
 
     Yields each file written, and names and reasons of the pictures left out.
     """
+    check_writable(study / "cross_dataset")
     for name in names:
         trained_on = models.describe(models.folder_of(name))["dataset"]
         faces.frame_of(trained_on)  # what cannot work is told before anything is read
@@ -266,6 +265,8 @@ def main(arguments: list[str] | None = None) -> int:
         if asked.folder:
             _write_folder(asked.folder, names[0], asked.out, asked.detect, asked.engine)
         for dataset in asked.datasets:
+            datasets.load(dataset)  # what is missing is told before anything is scored
+        for dataset in asked.datasets:
             for path, bad in cross_dataset(names, dataset, asked.study, asked.limit):
                 _list(bad)
                 print(path, flush=True)
@@ -274,7 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}{lacks * isinstance(error, ImportError)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; for a folder, the same command goes on from here", file=sys.stderr)
         return 130
     return 0
 

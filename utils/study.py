@@ -19,6 +19,7 @@ from utils.files import (
     DataError,
     digest_of,
     hold_lock,
+    locked,
     read_json,
     unreadable,
     write_aside,
@@ -65,7 +66,7 @@ def check_files(folder: Path, *names: str) -> None:
     Runs from before there were digests pass.
     """
     machine = _read(Path(folder) / "environment.json")
-    known = machine.pop("files", {})
+    known = dict(machine.pop("files", None) or {})
     for name in sorted(set(names or known) & known.keys()):
         path = Path(folder) / name
         own = machine if name == "environment.json" else path
@@ -226,21 +227,23 @@ def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
     """
     study = Path(study)
     path = study / "results.csv"
-    known = [read_table(path)] if path.is_file() else []
-    for folder in map(Path, folders):
-        check_files(folder)
-        rows = pd.DataFrame([modern(row) for row in _read(folder / "metrics.json", "rows")["rows"]])
-        known = [old[old["run"] != folder.name] for old in known] + [rows]
-        for name in ("config.json", "cost.json", "environment.json", "history.csv"):
-            with write_aside(study / "runs" / folder.name / name) as aside:
-                shutil.copyfile(folder / name, aside)
-        table = read_table(folder / "predictions.parquet")
-        kept = table if keep_train else table[table["split"].isin(["val", "test"])]
-        write_predictions(kept, study / "predictions" / f"{folder.name}.parquet")
-    results = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=RESULT_COLUMNS)
-    results = results.sort_values(["run", "task", "metric", "split"], ignore_index=True)
-    with write_aside(path) as aside:
-        results.to_csv(aside, index=False, float_format="%.6g")
+    with locked(path):  # two exports at once lose no row
+        known = [read_table(path)] if path.is_file() else []
+        for folder in map(Path, folders):
+            check_files(folder)
+            rows = [modern(row) for row in _read(folder / "metrics.json", "rows")["rows"]]
+            known = [old[old["run"] != folder.name] for old in known] + [pd.DataFrame(rows)]
+            for name in ("config.json", "cost.json", "environment.json", "history.csv"):
+                with write_aside(study / "runs" / folder.name / name) as aside:
+                    shutil.copyfile(folder / name, aside)
+            table = read_table(folder / "predictions.parquet")
+            kept = table if keep_train else table[table["split"].isin(["val", "test"])]
+            write_predictions(kept, study / "predictions" / f"{folder.name}.parquet")
+        known = known or [pd.DataFrame(columns=RESULT_COLUMNS)]
+        results = pd.concat(known, ignore_index=True)
+        results = results.sort_values(["run", "task", "metric", "split"], ignore_index=True)
+        with write_aside(path) as aside:
+            results.to_csv(aside, index=False, float_format="%.6g")
     return results
 
 

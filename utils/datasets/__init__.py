@@ -5,6 +5,7 @@
 (40, ['female', 'male'])
 """
 
+import contextlib
 import hashlib
 import importlib
 from dataclasses import dataclass, replace
@@ -58,7 +59,7 @@ class Prepared:
 
 
 def load(name: str, root: Path | str | None = None, **options) -> FaceSet:
-    """Load one of ``LOADERS`` by its name; a DataError if its files are not there, or hold no face.
+    """Load one of ``LOADERS`` by its name; a DataError if no picture of it is there to be read.
 
     `root` holds the set, packed or not, or is the set; by default ``FACES_DATA_DIR`` or
     ``data/raw``. `options` are passed to the loader.
@@ -70,17 +71,22 @@ def load(name: str, root: Path | str | None = None, **options) -> FaceSet:
         module, function = loader.split(":")
         loader = getattr(importlib.import_module(module), function)
     try:
-        return loader(Path(root) if root else data_dir(), **options)
+        faces = loader(Path(root) if root else data_dir(), **options)
     except OSError as error:
         raise DataError(f"{name} cannot be loaded: {error}") from None
+    for image in faces.table["image"]:
+        with contextlib.suppress(DataError):
+            faces.read(image)
+            return faces
+    raise DataError(f"{name}: none of its {len(faces)} pictures can be read, such as {image}")
 
 
-def is_there(name: str, folder: Path | str | None = None) -> bool:
-    """Whether a data set can be loaded (`load`): the one opinion on it, by its content."""
+def is_there(name: str, folder: Path | str | None = None) -> str:
+    """Whether a data set can be loaded (`load`): empty if not, else a digest of names and files."""
     try:
-        return len(load(name, folder)) > 0
+        return load(name, folder).key()
     except DataError:
-        return False
+        return ""
 
 
 def limited(faces: FaceSet, limit: int) -> FaceSet:

@@ -75,9 +75,6 @@ def main(arguments: list[str] | None = None) -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nstopped; run it again to go on", file=sys.stderr)
-        return 130
     return 0
 
 

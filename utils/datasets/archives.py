@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -14,14 +15,17 @@ from pathlib import Path, PurePosixPath
 
 from utils.datasets.pictures import ENDINGS, UNREAD
 from utils.datasets.progress import progress_bar
-from utils.files import DataError, locked, no_room, write_aside
+from utils.files import DataError, locked, no_room, unreadable, write_aside
 from utils.paths import cache_dir
 
 ARCHIVES = (".tar.gz", ".zip", ".tar", ".tgz")
 _HIDDEN = (".", "__MACOSX")  # as .ipynb_checkpoints, or what macOS leaves in archives
 _SPARE = 200_000_000  # bytes that stay free on the disk
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
-_DAMAGED += (RuntimeError,)  # of zipfile: a password, or an unknown compression
+_DAMAGED += (
+    lzma.LZMAError,
+    RuntimeError,
+)  # of zipfile: a password, or an unknown way to pack
 # Folders that are a part of the data, not a wrapper.
 _PART = re.compile(r"\d+|train|val|test|(crop_)?part_?\d+", re.IGNORECASE)
 
@@ -53,7 +57,7 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[tuple[str, str]]]:
     """All pictures below `folder` by relative name, and (name, reason) of those not read.
 
     Links to folders are followed, each real folder once; hidden files and folders passed over. Not
-    read are kinds of picture that cannot be read here, and names that are not UTF-8.
+    read are kinds of picture that cannot be read here, names that are not UTF-8, and pipes.
     """
     paths, left_out, seen = {}, [], set()
 
@@ -77,6 +81,8 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[tuple[str, str]]]:
                     left_out.append((name, "kind of picture that is not read: save as JPEG"))
                 elif ending.endswith(ENDINGS) and not name.endswith(path.name):
                     left_out.append((name, "file name is not UTF-8: rename the file"))
+                elif ending.endswith(ENDINGS) and path.exists() and not path.is_file():
+                    left_out.append((name, "no file: opening a pipe or device may never end"))
                 elif ending.endswith(ENDINGS):
                     paths[name] = path
     return dict(sorted(paths.items())), sorted(left_out)
@@ -105,14 +111,10 @@ def beside(places: Sequence[Path], names: Sequence[str]) -> list[Path]:
 
 
 def fingerprint(path: Path) -> str:
-    """Twelve hexadecimal digits that change when a large file changes, without reading it all."""
+    """Twelve hexadecimal digits that change when a large file changes, without reading it."""
     state = path.stat()
-    digest = hashlib.sha256(f"{state.st_size} {state.st_mtime_ns}".encode())
-    with open(path, "rb") as file:
-        digest.update(file.read(65536))
-        file.seek(max(0, state.st_size - 65536))
-        digest.update(file.read())
-    return digest.hexdigest()[:12]
+    told = f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def check_room(folder: Path, needed: int, what: str, variable: str = "FACES_WORK_DIR") -> None:
@@ -140,8 +142,7 @@ def unpack(archive: Path) -> Path:
                 with write_aside(target) as aside:
                     _extract(archive, aside)
     except _DAMAGED as error:
-        told = f"is damaged, cut short or locked ({str(error)[:80]}); get it again"
-        raise DataError(f"{archive} {told}") from None
+        raise unreadable(archive, error, "it is damaged, or locked: get it again") from None
     return target
 
 

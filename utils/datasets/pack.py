@@ -28,8 +28,8 @@ def pack(faces: FaceSet, size: int, to: Path | str, progress: bool = True) -> Pa
     if faces.name != "utkface":
         raise DataError(f"pack: saw {faces.name}; expected utkface, whose names carry its labels")
     names, to = faces.table["image"].tolist(), Path(to).with_suffix(".zip")
-    pictures = in_threads(partial(_small, faces, size), names, f"pack {size} px", progress)
     with write_aside(to) as aside, zipfile.ZipFile(aside, "w") as archive:
+        pictures = in_threads(partial(_small, faces, size), names, f"pack {size} px", progress)
         for name, content in zip(names, pictures, strict=True):
             archive.writestr(f"UTKFace/{name}", content)
     return to

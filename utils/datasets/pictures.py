@@ -2,6 +2,7 @@
 
 import errno
 import io
+import warnings
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -9,16 +10,17 @@ from PIL import Image, UnidentifiedImageError
 from utils.files import DataError
 
 Image.init()
+warnings.filterwarnings("ignore", module="PIL")  # a damaged file may provoke tens of thousands
 # Without this list any of Pillow's forty decoders may claim a file, whatever its name says.
 _KINDS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
 FORMATS = tuple(kind for kind in _KINDS if kind in Image.OPEN)
 _BY_ENDING = Image.registered_extensions().items()
 ENDINGS = tuple(sorted(ending for ending, kind in _BY_ENDING if kind in (*FORMATS, "MPO")))
 # Pictures by their ending, which cannot be opened here: listed, never passed over.
-UNREAD = tuple(
-    {".heic", ".heif", ".avif", ".jxl", ".psd", ".raw", ".dng", ".cr2", ".nef", ".arw"}
-    - set(ENDINGS)
-)
+_OTHERS = ".arw .avif .cr2 .cr3 .dcx .dds .dib .dng .emf .eps .exr .hdr .heic .heif .hif .icns .ico"
+_OTHERS += " .jxl .jxr .nef .nrw .orf .pcx .pef .psd .qoi .raf .ras .raw .rgb .rw2 .sgi .srw .svg"
+_OTHERS += " .wmf .xbm .xcf .xpm"
+UNREAD = tuple(set(_OTHERS.split()) - set(ENDINGS))
 IMAGE_MODES = ("colour", "grey", "colour48", "grey48")
 _TOLD = {FileNotFoundError: "file is missing", UnidentifiedImageError: "not a picture"}
 _TOLD |= {Image.DecompressionBombError: "picture has too many pixels"}

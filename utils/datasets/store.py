@@ -95,10 +95,11 @@ def load_stored(faces: FaceSet, size: int, progress=True, image_mode: str = "col
         raise ValueError(f"image size {size} px is not usable; expected 16 to 1024")
     folder = cache_dir() / f"images-{faces.name}-{size}-{faces.key(DECODER, size, image_mode)}"
     with locked(folder):
-        if _read(folder) is None:
+        if (stored := _read(folder)) is None:
             shutil.rmtree(folder, ignore_errors=True)
             _build(faces, size, image_mode, folder, progress)
-        images, content = _read(folder)
+            stored = _read(folder)
+    images, content = stored
     readable, reasons = content["reason"] == "", content.set_index("image")["reason"]
     if not readable.all():
         faces = faces.exclude(reasons[reasons != ""].to_dict(), "readable pictures")

@@ -126,13 +126,13 @@ class FaceSet:
     def stamp(self, image: str) -> str:
         """What changes when the picture of an identifier changes.
 
-        Size and time of its file; without a file `version`, or a digest of its content.
+        Size and times of its file; without a file `version`, or a digest of its content.
         """
         path = self.path(image)
         try:
             if path is not None:
-                state = path.stat()
-                return f"{state.st_size} {state.st_mtime_ns} {self.version}"
+                state = path.stat()  # the last one changes also where a copy keeps its time
+                return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {self.version}"
             return self.version or hashlib.sha256(self.read(image).tobytes()).hexdigest()
         except (OSError, DataError) as error:
             return str(error)

@@ -93,8 +93,8 @@ class Analyst:
             name, folder = todo[0]
             try:
                 self.models[name] = Model(name, folder)
-            except ValueError as error:
-                print(f"left out: {error}", file=sys.stderr)
+            except Exception as error:  # a network may be broken in any way
+                print(f"left out: {folder.name}: {error}", file=sys.stderr)
                 left = {n: f for n, f in left.items() if f != folder}
         if not self.models:
             raise ValueError("there is no model that can be used; train one: ./run_all.sh smoke")

@@ -9,7 +9,8 @@ from utils.files import DataError
 
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 50_000_000  # as header says, before anything is decoded
-MAX_SCANS = 100  # of a progressive JPEG, each of which costs a pass over all pixels
+MAX_SCANS = 100  # of a progressive JPEG, each of which costs a pass over all pixels:
+MAX_PASSES = 1_000_000_000  # pixels in all scans, a second's work
 MAX_READS = 100_000  # a good file of 10 MB needs a tenth; fill and empty chunks cost one each
 WORKING_SIDE = 2048  # larger pictures are shrunk: a face needs 200 pixels
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -79,6 +80,6 @@ def _inspect(file: io.BytesIO) -> tuple[int, int]:
     # A small file may hold a decoder for many seconds.
     scans = file.getvalue().count(b"\xff\xda") if picture.format in ("JPEG", "MPO") else 0
     run_lengths = picture.format == "BMP" and picture.info.get("compression", 0) in (1, 2)
-    if scans > MAX_SCANS or run_lengths:
+    if scans > MAX_SCANS or scans * width * height > MAX_PASSES or run_lengths:
         raise Refused(*TOO_COSTLY)
     return width, height

@@ -31,10 +31,10 @@ def main(arguments=None):
         # Many small products: more threads only wait for each other on a busy machine.
         with threadpool_limits(1):
             report = draw(build(study, asked.resamples, asked.seed, say), study, say)
+        size = write(report, asked.out or asked.study)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    size = write(report, asked.out or asked.study)
     for name, reason in report.left_out:
         say(f"left out: {name}: {reason}")
     for dataset, sentences in report.findings.items():

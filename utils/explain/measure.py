@@ -33,11 +33,10 @@ def _about(view, task, names, settings) -> dict:
     """What the evidence is about, and all that a repetition would depend on."""
     table = view.predictions.loc[list(names)]
     error = np.abs(predicted(table, task) - truth(table, task))[known(table, task)]
-    network = next(path for path in view.folder.iterdir() if path.suffix in (".keras", ".h5"))
     kept = ("run", "model", "protocol", "dataset", "input_size")
-    bits = {"faces": "\n".join(map(str, names)).encode(), "network": network.read_bytes()}
-    digests = {key: hashlib.sha256(value).hexdigest()[:16] for key, value in bits.items()}
-    about = digests | {key: view.config.get(key) for key in kept} | {"settings": settings}
+    faces = hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()[:16]
+    about = {"faces": faces, "network": view.network, "settings": settings}
+    about |= {key: view.config.get(key) for key in kept}
     about |= {"label": view.label, "task": task, "layer": view.target(task).layer}
     right = float((error <= 10 * (task == "age")).mean()) if len(error) else 0.0
     return about | {"right": right}
@@ -162,17 +161,18 @@ def measure_runs(views, tasks, out, settings=None, force=False, progress=True, n
     settings, folder, results = SETTINGS | (settings or {}), Path(out).parent / stored.FOLDER, []
     for view in views:
         faces = names if names is not None else common_faces([view], settings["n"])
+        path = stored.mean_faces_path(folder, view.config["dataset"])
+        fresh = not path.is_file()
         for task in [task for task in tasks if task in view.config["tasks"]]:
             about = _about(view, task, faces, settings)
             found = None if force else _stored(folder, about)
             if found is None:
-                found = measure(view, task, faces, settings, progress)
+                found, fresh = measure(view, task, faces, settings, progress), True
                 stored.save_evidence(folder, found)
             with locked(cache_dir() / stored.FOLDER):
                 stored.write_explanations(out, found.table)
             results.append(found)
-        path = stored.mean_faces_path(folder, view.config["dataset"])
-        if force or not path.is_file():
+        if fresh:
             with write_aside(path) as aside:
                 np.savez_compressed(aside, **mean_faces(view, faces))
         view.forget()

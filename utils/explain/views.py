@@ -11,6 +11,7 @@ from utils import models
 from utils.backbones.registry import BACKBONES
 from utils.datasets import prepare
 from utils.explain.target import explain_target
+from utils.files import digest_of
 from utils.paths import ROOT
 from utils.study import check_files, find_runs
 from utils.vocabulary import MAX_AGE, MODEL_LABELS, probability_columns
@@ -31,6 +32,11 @@ class View:
             config |= {"dataset_options": {"n": drawn}, "image_mode": "colour"}
         self.folder, self.drawn, self.config, self._targets = folder, drawn, config, {}
         self.run, self.label = config["run"], MODEL_LABELS.get(config["model"], config["model"])
+
+    @cached_property
+    def network(self) -> str:
+        """Digest of the trained network's file: evidence of another one is not this one's."""
+        return digest_of(models.network_file(self.folder))[:16]
 
     @cached_property
     def model(self):
@@ -58,7 +64,10 @@ class View:
         options = {"image_mode": self.config.get("image_mode", "colour"), "progress": False}
         options |= {"seed": self.config.get("split_seed", 129)}
         options |= {"limit": self.config.get("limit", 0)} | self.config.get("dataset_options", {})
-        return prepare(*(self.config[name] for name in told), **options)
+        found = prepare(*(self.config[name] for name in told), **options)
+        if not self.drawn and self.config.get("data_fingerprint", found.digest) != found.digest:
+            print(f"{self.run}: its faces, labels or split were others when it was trained")
+        return found
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
