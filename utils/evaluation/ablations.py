@@ -150,12 +150,6 @@ def ablations(study, profile, best=(), resamples=2000, seed=129):
     return table, {name: text for name, text, _ in every if name in shown}, missing
 
 
-def all_tables(*arguments):
-    """`ablations` as the tables of a report, numbers and text; and what lacks runs."""
-    table, questions, missing = ablations(*arguments)
-    return {"ablations": table, "ablations_readable": readable(table, questions)}, missing
-
-
 def readable(table, questions):
     """What validation faces say (test faces where there are none): value (difference) a task.
 

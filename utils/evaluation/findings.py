@@ -3,8 +3,8 @@
 from utils import vocabulary as words
 from utils.evaluation.pairwise import within_chance
 from utils.evaluation.subgroups import AXES
-from utils.evaluation.tables import best, networks, signed
-from utils.vocabulary import HEADLINE, LOWER_IS_BETTER, TASK_LABELS, TASKS, written
+from utils.evaluation.tables import best_row, best_rows, networks, signed
+from utils.vocabulary import HEADLINE, LOWER_IS_BETTER, TASK_LABELS, written
 
 
 def findings(tables, dataset, elsewhere):
@@ -13,7 +13,7 @@ def findings(tables, dataset, elsewhere):
     `tables` are those of the report: ``comparison``, ``gaps``, ``label_noise`` and, if any,
     ``primary``; `elsewhere` is the table of the networks on other data sets.
     """
-    rows = _best_rows(tables["comparison"])
+    rows = best_rows(tables["comparison"])
     own = elsewhere[elsewhere["run"].isin(tables["comparison"]["run"].dropna())]
     return [
         _best(rows, words.DATASET_LABELS.get(dataset, dataset)),
@@ -22,10 +22,6 @@ def findings(tables, dataset, elsewhere):
         _labels(tables.get("label_noise")),
         _elsewhere(own),
     ]
-
-
-def _best_rows(table):
-    return [row for row in (best(table, task) for task in TASKS) if row is not None]
 
 
 def _told(task, value):
@@ -96,7 +92,7 @@ def _elsewhere(table):
 
 def advice(table, pairs):
     """Which network of `comparison` to use, in two sentences; `pairs` are all its pairs."""
-    rows, runs = _best_rows(table), networks(table)
+    rows, runs = best_rows(table), networks(table)
     if not rows:
         return "No network to choose from yet."
     top, task = rows[0], rows[0]["task"]
@@ -106,7 +102,7 @@ def advice(table, pairs):
     text = f"Use {top['label']}: no single network is better beyond chance"
     text += f", {where}." if beaten else " in any task."
     sized = runs.dropna(subset=["parameters", task])
-    small = best(sized[sized["parameters"] <= 1.001 * sized["parameters"].min()], task)
+    small = best_row(sized[sized["parameters"] <= 1.001 * sized["parameters"].min()], task)
     if small is None or small["run"] == top["run"]:
         return text
     change = signed(small["value"] - top["value"], metric=HEADLINE[task], unit=True)

@@ -76,8 +76,9 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
         of_set |= _near_duplicates(study, of_set["comparison"], dataset, drawn)
         if dataset == listed.settings.get("dataset"):
             say("ablations")
-            told, missing = ablations.all_tables(every, listed, members, *drawn)
-            of_set, report.left_out = of_set | told, report.left_out + missing
+            told, questions, missing = ablations.ablations(every, listed, members, *drawn)
+            of_set["ablations"], report.left_out = told, report.left_out + missing
+            of_set["ablations_readable"] = ablations.readable(told, questions)
         report.findings[dataset] = findings(of_set, dataset, made["cross_dataset"])
         report.advice[dataset] = advice(of_set["comparison"], of_set["pairs"])
         made |= {f"{dataset}_{name}": table for name, table in (of_set | _pages(of_set)).items()}
@@ -125,11 +126,10 @@ def _compared(study, table, family, drawn):
     pairs = [pairwise.compare(chosen, task, study.splits.get(dataset), *drawn) for task in TASKS]
     letters = {found["task"][0]: pairwise.letters(found) for found in pairs if len(found)}
     declared = [run for runs in pairwise.family(study, family).values() for run in runs]
-    rows = [row for row in (tables.best(table, task) for task in TASKS) if row is not None]
     primary = pairwise.primary(study, family, study.splits.get(dataset), *drawn)
     return {
         "comparison": table,
-        "best": pd.DataFrame(rows).reindex(columns=tables.BEST),
+        "best": pd.DataFrame(tables.best_rows(table)).reindex(columns=tables.BEST),
         "comparison_readable": tables.comparison_readable(table, letters),
         "main_readable": tables.comparison_readable(tables.main_rows(table, declared), letters),
         "primary": primary,
