@@ -102,12 +102,12 @@ def test_the_best_network_is_chosen_on_validation_faces(report):
     assert set(table["chosen_on"]) == {"validation"} and table.loc["age", "run"] == "tuned"
     rows = report.tables["utkface_comparison"].copy()
     rows.loc[rows["run"] == "small", "age_val"] = 0.1  # worst on test, best on validation
-    assert tables.best(rows, "age")["run"] == "small"
+    assert tables.best_rows(rows)[0]["run"] == "small"
     rows["age_val"] = np.nan
-    row = tables.best(rows, "age")
+    row = tables.best_rows(rows)[0]
     assert (row["run"], row["chosen_on"]) == ("tuned", "test")
     only_others = rows[rows["protocol"].isin(["baseline", "off_the_shelf"])]
-    assert tables.best(only_others, "age") is None
+    assert tables.best_rows(only_others) == []
 
 
 def test_systems_are_runs_that_differ_in_seed_alone(study_dir):

@@ -116,10 +116,9 @@ def _members(study, profile, best):
         missing += [(f"ablation {one.name}", f"not run: {', '.join(lacking)}")] if lacking else []
         every.append((one.name, one.question, found))
     if len(best) > 1:
-        question = f"The mean of {len(best)} networks ({'; '.join(best.values())})"
         first, label = next(iter(best.items()))
         members = [(label, first, TASKS), ("mean of the networks", ENSEMBLE, TASKS)]
-        every.append((ENSEMBLE, question, members))
+        every.append((ENSEMBLE, f"Mean of {len(best)} networks", members))
     return every, missing
 
 
@@ -148,12 +147,6 @@ def ablations(study, profile, best=(), resamples=2000, seed=129):
         table.loc[group.index, "p_holm"] = holm(group["p"])
     shown = set(table["ablation"])
     return table, {name: text for name, text, _ in every if name in shown}, missing
-
-
-def all_tables(*arguments):
-    """`ablations` as the tables of a report, numbers and text; and what lacks runs."""
-    table, questions, missing = ablations(*arguments)
-    return {"ablations": table, "ablations_readable": readable(table, questions)}, missing
 
 
 def readable(table, questions):

@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from utils.evaluation.bootstrap import gap, scored
 from utils.evaluation.columns import known, part, probabilities, tasks_of, truth
-from utils.evaluation.metrics import from_confusion, metrics_from, statistics
+from utils.evaluation.metrics import metrics_from, statistics
 from utils.vocabulary import CLASSES, probability_columns
 
 BINS = 15  # of equal width
@@ -91,7 +91,7 @@ def logit_adjusted(predictions, resamples):
     """
     faces, rows = part(predictions, "test"), []
     for task in (task for task in tasks_of(faces) if task in ("age_bin", "ethnicity")):
-        strength, shares = _bonus(*known_probabilities(predictions, task, "val"))
+        strength, shares = _bonus(task, *known_probabilities(predictions, task, "val"))
         names = probability_columns(task)
         changed = faces.assign(**(faces[names] / shares**strength))
         new, old = (scored(one, resamples, task, "balanced_accuracy") for one in (changed, faces))
@@ -104,14 +104,14 @@ def logit_adjusted(predictions, resamples):
     return pd.DataFrame(rows)
 
 
-def _bonus(p, labels):
+def _bonus(task, p, labels):
     """Power and class shares of `logit_adjusted`, from validation faces."""
     kinds = p.shape[1]
     shares = np.maximum(np.bincount(labels, minlength=kinds), 1) / len(labels)
 
     def judged(strength):
         cells = labels * kinds + (p / shares**strength).argmax(axis=1)
-        return from_confusion(np.bincount(cells, minlength=kinds**2).reshape(kinds, kinds))
+        return metrics_from(task, np.bincount(cells, minlength=kinds**2))
 
     tried = {strength: judged(strength) for strength in np.linspace(0, 1, 21)}
     kept = {s: one for s, one in tried.items() if one["accuracy"] >= tried[0]["accuracy"]}

@@ -37,18 +37,18 @@ def _scored(faces, drawn):
     # There may be no training part: the constant is fitted on these faces, so it is a hard one.
     guess = baseline(faces.assign(split="train"), ("train",)).set_index(KEYS)["value"]
     table = intervals(faces, drawn).join(guess.rename("baseline"), on=KEYS)
-    if "age_group" not in faces:
-        if not set(AGE_INTERVAL) <= set(faces):
-            return table
+    if "age_group" in faces:
+        # Ages are the middles of groups, and 20-29 straddles two bins: bins mean nothing there.
+        table = table[(table["task"] != "age_bin") & (table["metric"] != "cs5")]
+        right = age_group(faces["pred_age"]) == faces["age_group"].to_numpy()
+        row = {"task": "age_group", "metric": "accuracy"} | drawn.mean(right, right | True)
+        row["baseline"] = faces["age_group"].value_counts(normalize=True).max()
+    elif set(AGE_INTERVAL) <= set(faces):
         held = faces["age"].between(*(faces[name] for name in AGE_INTERVAL)).to_numpy()
         held = drawn.mean(held, faces["age"].notna().to_numpy())
         row = {"task": "age", "metric": "coverage"} | held
-        return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
-    # Ages are the middles of groups, and 20-29 straddles two bins: bins mean nothing there.
-    table = table[(table["task"] != "age_bin") & (table["metric"] != "cs5")]
-    right = age_group(faces["pred_age"]) == faces["age_group"].to_numpy()
-    row = {"task": "age_group", "metric": "accuracy"} | drawn.mean(right, right | True)
-    row["baseline"] = faces["age_group"].value_counts(normalize=True).max()
+    else:
+        return table
     return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
 
 

@@ -3,7 +3,7 @@
 from utils import vocabulary as words
 from utils.evaluation.pairwise import within_chance
 from utils.evaluation.subgroups import AXES
-from utils.evaluation.tables import best, best_rows, networks, signed
+from utils.evaluation.tables import best_row, best_rows, networks, signed
 from utils.vocabulary import HEADLINE, LOWER_IS_BETTER, TASK_LABELS, in_words
 
 
@@ -96,7 +96,7 @@ def advice(table, pairs):
     text = f"Use {top['label']}: no single network is better beyond chance"
     text += f", {where}." if beaten else " in any task."
     sized = runs.dropna(subset=["parameters", task])
-    small = best(sized[sized["parameters"] <= 1.001 * sized["parameters"].min()], task)
+    small = best_row(sized[sized["parameters"] <= 1.001 * sized["parameters"].min()], task)
     if small is None or small["run"] == top["run"]:
         return text
     change = signed(small["value"] - top["value"], metric=HEADLINE[task], unit=True)

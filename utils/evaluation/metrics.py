@@ -34,22 +34,16 @@ def statistics(predictions, task):
 
 
 def metrics_from(task, sums):
-    """Metrics from sums [..., d] of `statistics`: dict of ndarray [...], NaN without a face."""
-    sums = np.asarray(sums, float)
-    if task == "age":
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return {"mae": sums[..., 1] / sums[..., 0], "cs5": sums[..., 2] / sums[..., 0]}
-    classes = len(CLASSES[task])
-    return from_confusion(sums.reshape(*sums.shape[:-1], classes, classes))
-
-
-def from_confusion(counts):
-    """Accuracy, balanced accuracy and macro F1 of confusion matrices [..., true, predicted].
+    """Metrics from sums [..., d] of `statistics`: dict of ndarray [...], NaN without a face.
 
     As in scikit-learn, recall is averaged over the classes that occur among the true labels, F1
     over those that occur among the true or the predicted ones.
     """
-    counts = np.asarray(counts, float)
+    sums = np.asarray(sums, float)
+    if task == "age":
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return {"mae": sums[..., 1] / sums[..., 0], "cs5": sums[..., 2] / sums[..., 0]}
+    counts = sums.reshape(*sums.shape[:-1], len(CLASSES[task]), -1)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     real, guessed = counts.sum(axis=-1), counts.sum(axis=-2)
     with np.errstate(invalid="ignore", divide="ignore"):

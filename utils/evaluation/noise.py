@@ -17,15 +17,7 @@ import numpy as np
 import pandas as pd
 
 from utils.evaluation.bootstrap import Resamples, interval
-from utils.evaluation.columns import (
-    aligned,
-    known,
-    predicted,
-    probabilities,
-    require,
-    tasks_of,
-    truth,
-)
+from utils.evaluation.columns import aligned, known, predicted, probabilities, tasks_of, truth
 from utils.vocabulary import CLASSES, HEADLINE, METRICS, TASKS, truth_column
 
 KINDS = ("identical files", "near-duplicates")
@@ -34,7 +26,6 @@ FAR = 10  # years; a larger error or difference counts as a wrong answer
 
 def _twins(table, tasks):
     """Of each task the faces with a known label that share their group with another such face."""
-    require(table, ["group"], "labels")
     for task in (task for task in tasks if truth_column(task) in table):
         rows = table[table[truth_column(task)].notna()]
         twins = rows[rows.groupby("group")["group"].transform("size") > 1].reset_index(drop=True)

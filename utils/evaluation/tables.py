@@ -133,9 +133,10 @@ def main_rows(table, runs):
     return table[table["run"].isin([*runs, *probes]) | beside].reset_index(drop=True)
 
 
-def best(table, task):
-    """`BEST` of the best network of a task in `comparison`; or None."""
-    return best_row(networks(table), task)
+def best_rows(table):
+    """`best_row` of the networks in `comparison`, for each task that any of them has."""
+    rows = (best_row(networks(table), task) for task in TASKS)
+    return [row for row in rows if row is not None]
 
 
 def best_row(rows, task):
@@ -149,11 +150,6 @@ def best_row(rows, task):
     told = {name: top[task + end] for end, name in ENDS.items()}
     told |= {"task": task, "chosen_on": "test" if column == task else "validation"}
     return pd.Series(top.to_dict() | told)
-
-
-def best_rows(table):
-    """`BEST` of the best network of each task that `comparison` has."""
-    return [row for row in (best(table, task) for task in TASKS) if row is not None]
 
 
 def off_the_shelf(study, dataset):

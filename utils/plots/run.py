@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from utils.evaluation.columns import part, require, tasks_of
 from utils.evaluation.metrics import confusion as confusion_counts
-from utils.evaluation.metrics import from_confusion
+from utils.evaluation.metrics import metrics_from
 from utils.files import DataError
 from utils.plots import theme
 from utils.vocabulary import BASELINE, CLASSES, METRIC_LABELS, TASK_LABELS, written
@@ -55,7 +55,7 @@ def confusion(predictions, task, dataset, label=""):
     rows = [f"{name}\n(n = {n:,})" for name, n in zip(counts.index, real, strict=True)]
     theme.annotated(axes, shares, cells, rows, list(counts.columns), (0, 1))
     axes.set(xlabel=f"predicted {TASK_LABELS[task]}", ylabel=f"labelled {TASK_LABELS[task]}")
-    values = from_confusion(counts.to_numpy())
+    values = metrics_from(task, counts.to_numpy().ravel())
     wrong = np.where(np.eye(len(real), dtype=bool), 0, counts.to_numpy())
     i, j = np.unravel_index(wrong.argmax(), wrong.shape)
     title = f"{label + ': ' if label else ''}{values['accuracy']:.1%} right"
