@@ -69,7 +69,6 @@ def planned(profile: plan.Profile, config: dict) -> tuple[list[plan.Step], dict[
     needed = {step.parameters["dataset"] for step in steps if "dataset" in step.parameters}
     _known("data set", needed, LOADERS)
     missing = {name for name in needed if not is_there(name)}
-    maps = importlib.util.find_spec("tf_keras_vis")
     for step in steps:
         if (dataset := step.parameters.get("dataset")) in missing:
             left_out[step.name] = f"{dataset} is not in {data_dir()}; see data/README.md"
@@ -77,7 +76,7 @@ def planned(profile: plan.Profile, config: dict) -> tuple[list[plan.Step], dict[
             left_out[step.name] = "published in reports/study"
         elif step.minutes > most:
             left_out[step.name] = f"takes {step.minutes:g} minutes"
-        elif step.name.startswith("05") and not maps:
+        elif step.name.startswith("05") and not importlib.util.find_spec("tf_keras_vis"):
             left_out[step.name] = "class activation maps need tf-keras-vis and TensorFlow"
     return [step for step in steps if step.name not in left_out], left_out
 
