@@ -71,15 +71,21 @@ set_up_python() {
   PATH="$(dirname "$PY"):$PATH"
 }
 
-# Install only if pyproject.toml changed since the last time in this environment.
+# Install only if pyproject.toml changed since the last time in this environment, and not where
+# another backend has what it needs: there may be no network and no TensorFlow (docs/gpu.md).
 install() {
   local prefix stamp
+  if [ "${KERAS_BACKEND:-tensorflow}" != tensorflow ] \
+    && "$PY" -c 'import keras, snakemake, utils.report.step, utils.report.study' 2>/dev/null; then
+    return
+  fi
   prefix="$("$PY" -c 'import sys; print(sys.prefix)')"
   stamp="$prefix/.facial-demographics.toml"
   if cmp -s pyproject.toml "$stamp"; then return; fi
   echo "Installing the packages (a few minutes the first time) ..."
   "$PY" -m pip install --quiet --disable-pip-version-check -e '.[test]' \
-    || fail "pip could not install the packages; its messages are above"
+    || fail "pip could not install the packages; its messages are above." \
+      "For a machine without a network see docs/gpu.md"
   cp pyproject.toml "$stamp"
 }
 

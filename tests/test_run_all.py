@@ -46,6 +46,15 @@ def test_steps_without_data_are_left_out(monkeypatch):
     assert len(steps) + 2 == len(plan.steps(plan.load_profile("cpu")))
 
 
+def test_without_tensorflow_only_the_maps_are_left_out(monkeypatch):
+    monkeypatch.setattr(study.importlib.util, "find_spec", lambda name: None)
+    steps, left_out = study.planned(plan.load_profile("smoke"), {})
+    assert (
+        list(left_out) == ["05_gradcam_gallery"] and "TensorFlow" in left_out["05_gradcam_gallery"]
+    )
+    assert steps[-1].name.startswith("06")
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -314,6 +323,33 @@ def test_an_old_python_is_refused_with_the_way_out(tmp_path):
     )
     assert ended.returncode == 2
     assert "Python 3.11 or newer is needed; python3 here is Python 3.8.1" in ended.stderr
+
+
+def test_a_machine_with_another_backend_and_its_packages_installs_nothing(tmp_path):
+    # Without a network, and without TensorFlow, there is nothing that pip could do.
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text(
+        '#!/bin/sh\necho "$*" >>calls\n[ "$2" = pip ] && exit 1\n'
+        '[ -e lacking ] && [ "${2#import keras}" != "$2" ] && exit 1\nexit 0\n'
+    )
+    python.chmod(0o755)
+    for name in ("run_all.sh", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    values = {"PATH": f"{python.parent}:/usr/bin:/bin", "VIRTUAL_ENV": str(tmp_path)}
+    command = [str(tmp_path / "run_all.sh"), "smoke"]
+
+    def run(backend: str):
+        own = values | {"KERAS_BACKEND": backend}
+        return subprocess.run(command, env=own, capture_output=True, text=True)
+
+    assert run("jax").returncode == 0
+    calls = (tmp_path / "calls").read_text()
+    assert "utils.report.study smoke" in calls and "pip" not in calls
+    assert run("tensorflow").returncode == 2
+    (tmp_path / "lacking").touch()
+    ended = run("jax")
+    assert ended.returncode == 2 and "without a network see docs/gpu.md" in ended.stderr
 
 
 _QUICK = re.compile(r"tests/test_{([\w,]+)}.py")  # what runs on the lowest versions

@@ -65,7 +65,6 @@ class InvertedFile:
                 found.append((owners[rows], other, value))
         columns = dict(zip(("owner", "other", "likeness"), zip(*found, strict=True), strict=True))
         table = pd.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})
-        table = table[table["likeness"] >= least].sort_values(
-            "likeness", ascending=False, kind="stable"
-        )
+        table = table[table["likeness"] >= least]
+        table = table.sort_values("likeness", ascending=False, kind="stable")
         return table.drop_duplicates(["owner", "other"]).groupby("owner").head(count)

@@ -3,6 +3,7 @@
 import argparse
 import collections
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -75,6 +76,8 @@ def planned(profile: plan.Profile, config: dict) -> tuple[list[plan.Step], dict[
             left_out[step.name] = "published in reports/study"
         elif step.minutes > most:
             left_out[step.name] = f"takes {step.minutes:g} minutes"
+        elif step.name.startswith("05") and not importlib.util.find_spec("tf_keras_vis"):
+            left_out[step.name] = "class activation maps need tf-keras-vis and TensorFlow"
     return [step for step in steps if step.name not in left_out], left_out
 
 
@@ -117,8 +120,7 @@ def _pending(steps: list[plan.Step], config: dict, folder: Path) -> set[str]:
     found = _snakemake("all", config, "--summary", capture_output=True, text=True)
     if found.returncode:
         raise ValueError(f"the study cannot be planned: {found.stderr.strip()[-2000:]}")
-    rows = [line.split("\t") for line in found.stdout.splitlines() if "\t" in line]
-    changed = [row[0] for row in rows[1:] if "no update" not in row[-1]]
+    changed = [line.split("\t")[0] for line in found.stdout.splitlines() if "no update" not in line]
     names = {Path(name).stem for name in changed if name.endswith(".html")}
     lost = _lost(steps, folder)
     readers = [step.name for step in steps if step.name.startswith(PAGES)] if lost else []
@@ -147,7 +149,7 @@ def _run(profile: plan.Profile, steps: list[plan.Step], config: dict, folder: Pa
         for ending in ("html", "ipynb"):
             (folder / f"{name}.{ending}").unlink(missing_ok=True)
     print(f"{profile.name}: {profile.purpose}")
-    done = sum(step.name not in pending for step in steps)
+    done = len(steps) - len(pending)
     print(f"{len(steps)} steps, {done} already done; expected: {profile.runtime}.", flush=True)
     stages = ("trained", "gallery", "report") if profile.report else ("trained",)
     statuses = [0]
@@ -219,8 +221,7 @@ def _study(asked: argparse.Namespace) -> int:
     name, lines = (asked.profile, []) if asked.profile else choose()
     print("\n".join(lines), file=sys.stderr, end="\n" if lines else "")
     profile = plan.load_profile(name)
-    config = {key: value for key, value in vars(asked).items() if key != "dry_run"}
-    config["profile"] = name
+    config = vars(asked) | {"profile": name}
     steps, left_out = planned(profile, config)
     for reason, lost in collections.Counter(left_out.values()).items():
         print(f"Left out: {lost} steps ({reason})")
