@@ -217,6 +217,7 @@ def test_an_index_finds_what_a_comparison_of_all_with_all_finds():
     every = np.concatenate([vectors, copies])
     owners = np.arange(len(every)) // 2  # two vectors an owner
     index = InvertedFile(every, owners)
+    assert index._drawers(every).base is None  # a view would keep a table of all centres
     found = index.nearest(every, owners, 3, 0.88)
     product = every @ every.T
     product[owners[:, None] == owners] = -1

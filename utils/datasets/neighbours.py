@@ -42,7 +42,8 @@ class InvertedFile:
 
     def _drawers(self, vectors: np.ndarray, count: int = PROBES) -> np.ndarray:
         count = min(count, len(self.centres))
-        return np.argpartition(-(vectors @ self.centres.T), count - 1, axis=1)[:, :count]
+        near = np.argpartition(-(vectors @ self.centres.T), count - 1, axis=1)
+        return near[:, :count].copy()  # a view would keep all of it
 
     def nearest(self, vectors, owners, count: int, least: float) -> pd.DataFrame:
         """The `count` owners nearest to each of `owners` [n] of unit vectors [n, d].
