@@ -60,7 +60,8 @@ def test_the_ablations_are_sound():
     named = {one.name for one in profile.ablations}
     assert named >= {"start", "image_mode", "age", "tasks", "flip_tta", "first_study"}
     configs = plan.configs(profile)
-    assert [bool(c.start_from) for c in configs] == [False] * 51 + [True] * 2  # these come last
+    later = [bool(config.start_from) for config in configs]
+    assert sum(later) == 2 and later[-2:] == [True, True]  # these come last
     wanted = {k: v for k, v in profile.primary.items() if k in plan.RunConfig.model_fields}
     main = [c for c in configs if wanted.items() <= c.model_dump().items()]
     fair = [c for c in main if c.learning_rate]
@@ -72,7 +73,8 @@ def test_the_ablations_are_sound():
     assert odd["utkface-mobilenetv2-finetune-128-seed129-none_weights"] == "ablation"
     assert odd["utkface-mobilenetv2-partial-96-seed129-age"] == "ablation"
     minutes = [step.minutes for step in plan.steps(profile)]
-    assert minutes[:51] == sorted(minutes[:51])  # cheapest first
+    minutes = minutes[: later.index(True)]
+    assert minutes == sorted(minutes)  # cheapest first
     without = [config for config in configs if not config.epochs]
     assert [(c.flip_tta, c.start_from) for c in without] == [
         (False, "utkface-mobilenetv2-finetune-128-seed129")
