@@ -86,10 +86,9 @@ def test_the_published_runs_are_found_by_their_settings():
     configs = plan.configs(plan.load_profile("ablations"))
     assert sum(bool(study.matching(config)) for config in configs) >= 39
     # Runs of earlier versions, named and described in other words.
-    first = plan.variants(
-        plan.load_profile("ablations"), plan.load_profile("ablations").ablations[-1]
-    )
-    assert all(study.matching(config) for _, config in first)
+    profile = plan.load_profile("ablations")
+    named = {one.name: plan.variants(profile, one) for one in profile.ablations}
+    assert all(study.matching(config) for name in ("age", "tasks") for _, config in named[name])
 
 
 def test_a_new_backbone_can_be_asked_for_and_others_are_left_out():

@@ -348,6 +348,12 @@ def _losses(model, inputs, faces, epochs=2):
     return log
 
 
+def test_without_augmentation_no_mirror_image_is_drawn():
+    pairs, y = np.stack([np.zeros((9, 4)), np.ones((9, 4))], axis=1), {"gender": np.zeros(9)}
+    drawn = [Batches(pairs, y, range(9), 9, variants=True, mirror=m)[0][0] for m in (True, False)]
+    assert drawn[0].any() and not drawn[1].any()
+
+
 # Batch normalisation above the seam enlarges the rounding of features to float16.
 @pytest.mark.parametrize(("boundary", "rtol"), [("features", 1e-3), ("block_12_add", 1e-2)])
 def test_cached_and_uncached_training_have_the_same_losses(faces, boundary, rtol):

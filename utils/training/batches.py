@@ -14,14 +14,16 @@ class Batches(keras.utils.PyDataset):
     `targets` goes from output names to arrays [n]. The order of an epoch depends on the seed and
     the epoch's number alone, so that a run that was interrupted goes on with the order that it
     would have had. With `variants`, axis 1 of `inputs` holds the picture and its mirror image;
-    one of the two is drawn at random each time (the first, if not shuffled).
+    one of the two is drawn at random each time (the first, if not shuffled or not to `mirror`).
     """
 
-    def __init__(self, inputs, targets, rows, batch_size, seed=129, shuffle=True, variants=False):
+    def __init__(
+        self, inputs, targets, rows, batch_size, seed=129, shuffle=True, variants=False, mirror=True
+    ):
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
         self.inputs, self.targets, self.rows = inputs, targets, np.asarray(rows)
         self.batch_size, self.seed = batch_size, seed
-        self.shuffle, self.variants = shuffle, variants
+        self.shuffle, self.variants, self.mirror = shuffle, variants, shuffle and mirror
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
@@ -29,7 +31,7 @@ class Batches(keras.utils.PyDataset):
         random = np.random.default_rng([self.seed, epoch])
         n = len(self.rows)
         self.order = random.permutation(n) if self.shuffle else np.arange(n)
-        self.variant = random.integers(0, 2, n) if self.shuffle else np.zeros(n, int)
+        self.variant = random.integers(0, 2, n) if self.mirror else np.zeros(n, int)
 
     def __len__(self):
         return -(-len(self.rows) // self.batch_size)

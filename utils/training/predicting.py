@@ -13,16 +13,18 @@ def predict_average(
     """Average the outputs over each picture and its mirror image (flip TTA, if wanted).
 
     `model` is a whole network and `inputs` are images [n, size, size, 3]; or, with `variants`, its
-    upper part and cached features [n, 2, ...] of picture and mirror image. Returns a dict from
-    output names to float32 arrays [rows, outputs].
+    upper part and cached features [n, 2, ...] of picture and mirror image. Without both, features
+    [n, ...] will do. Returns a dict from output names to float32 arrays [rows, outputs].
     """
     parts: dict[str, list] = {}
     bar = progress_bar(total=len(rows), desc="predict", unit="face", show=progress)
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         batch = np.asarray(inputs[chosen])
-        pair = (batch[:, 0], batch[:, 1]) if variants else (batch, batch[:, :, ::-1])
-        said = [model.predict_on_batch(np.ascontiguousarray(x)) for x in pair[: 1 + flip_tta]]
+        seen = [batch[:, 0] if variants else batch]
+        if flip_tta:
+            seen.append(batch[:, 1] if variants else batch[:, :, ::-1])
+        said = [model.predict_on_batch(np.ascontiguousarray(x)) for x in seen]
         for name in said[0]:
             parts.setdefault(name, []).append(np.mean([one[name] for one in said], axis=0))
         bar.update(len(chosen))
