@@ -312,6 +312,7 @@ def test_only_its_own_names_are_answered_and_every_refusal_is_guarded(server):
         answer = say(server, ask.format(header).encode())
         assert answer.split()[1] == str(status), header[:40]
         assert "waitress" not in answer and answer.count("X-Content-Type-Options: nosniff") == 1
+        assert json.loads(answer.partition("\r\n\r\n")[2])["error"]["code"]
 
 
 def test_who_drips_is_cut_off_and_others_are_answered(analyst):

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import logging
 import signal
 import socket
@@ -22,10 +23,16 @@ GRACE = 20.0  # seconds for what is being answered when the server is told to st
 
 
 class _ErrorTask(ErrorTask):
-    """Waitress's own refusals (400, 413, 431) with the headers of all other answers."""
+    """Waitress's own refusals (400, 413, 431) in the form and with the headers of other answers."""
 
     def execute(self):
-        self.response_headers.extend(HEADERS.items())
+        error = self.request.error
+        code, said = error.reason.lower().replace(" ", "_"), f"{error.reason}: {error.body}"
+        error.to_response = lambda _: (
+            f"{error.code} {error.reason}",
+            [("Content-Type", "application/json"), *HEADERS.items()],
+            json.dumps({"error": {"code": code, "message": said}}).encode(),
+        )
         super().execute()
 
 
