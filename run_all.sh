@@ -71,17 +71,18 @@ set_up_python() {
   PATH="$(dirname "$PY"):$PATH"
 }
 
-# Install only if pyproject.toml changed since the last time in this environment, and not where
-# another backend has what it needs: there may be no network and no TensorFlow (docs/gpu.md).
-install() {
+# Install only if pyproject.toml changed since the last time in this environment. Where another
+# backend has what a study needs there may be no network and no TensorFlow (docs/gpu.md).
+install() { # command
   local prefix stamp
-  if [ "${KERAS_BACKEND:-tensorflow}" != tensorflow ] \
-    && "$PY" -c 'import keras, snakemake, utils.report.step, utils.report.study' 2>/dev/null; then
-    return
-  fi
   prefix="$("$PY" -c 'import sys; print(sys.prefix)')"
   stamp="$prefix/.facial-demographics.toml"
   if cmp -s pyproject.toml "$stamp"; then return; fi
+  if [ ! -e "$stamp" ] && [ "${KERAS_BACKEND:-tensorflow}" != tensorflow ] \
+    && [[ " smoke cpu gpu paper ablations " == *" ${1:-smoke} "* ]] \
+    && "$PY" -c 'import keras, snakemake, utils.report.step, utils.report.study' 2>/dev/null; then
+    return
+  fi
   echo "Installing the packages (a few minutes the first time) ..."
   "$PY" -m pip install --quiet --disable-pip-version-check -e '.[test]' \
     || fail "pip could not install the packages; its messages are above." \
@@ -110,7 +111,7 @@ case "${1:-}" in
 esac
 
 set_up_python
-install
+install "${1:-}"
 
 case "${1:-}" in
   test)

@@ -98,7 +98,7 @@ def played(tmp_path, monkeypatch):
     modules["google.colab.drive"] = SimpleNamespace(mount=mount)
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(colab, "_DRIVE", str(drive))
+    monkeypatch.setattr(paths, "DRIVE", str(drive))
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setenv("FACES_DATA_DIR", str(tmp_path / "none"))
     return SimpleNamespace(drive=drive, asked=asked, modules=modules, kaggle=kaggle)
@@ -109,6 +109,7 @@ def test_faces_on_drive_are_used_and_runs_go_there(played, monkeypatch):
     monkeypatch.setenv("FACES_WORK_DIR", str(played.drive / "MyDrive/work"))
     assert colab.faces("utkface") == "utkface" and played.asked == [str(played.drive)]
     assert paths.runs_dir() == played.drive / "MyDrive/work/runs"
+    assert not paths.cache_dir().is_relative_to(played.drive)  # unpacked faces would take hours
 
 
 def test_runs_on_drive_mount_it_also_for_drawn_faces(played, monkeypatch):

@@ -10,7 +10,6 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
@@ -61,7 +60,7 @@ def test_costly_files_are_refused_before_they_cost_much(case):
 def test_what_takes_too_long_is_ended_and_the_next_picture_decoded(monkeypatch):
     slow, one, other = encoded(Image.new("L", (4000, 4000)), "JPEG"), Worker(), Worker()
     one.decode(GOOD), other.decode(GOOD)
-    child, not_mine = psutil.Process(one.pid), psutil.Process(other.pid)
+    child, not_mine = one.child, other.child
     with monkeypatch.context() as patch:
         patch.setattr(worker, "DECODE_LIMIT", 0.001)
         with pytest.raises(Refused, match="costs too much"):
@@ -79,7 +78,7 @@ def test_memory_is_limited_and_a_child_that_the_system_ended_is_replaced(monkeyp
     with pytest.raises(Refused, match="too much memory"):
         small.decode(large)
     assert small.decode(GOOD)[1] == (64, 48)
-    psutil.Process(small.pid).kill()
+    small.child.kill()
     with contextlib.suppress(Refused):  # the first one afterwards may be lost
         small.decode(GOOD)
     assert small.decode(GOOD)[1] == (64, 48)

@@ -49,6 +49,13 @@ CONFIG = RunConfig(
 )
 
 
+START = """
+import test_faults as tests
+tests.BACKBONES["tiny"] = tests.TINY
+print(*tests.work())
+"""
+
+
 def work(force: bool = False) -> list[str]:
     """Train and export; digests of all that must not depend on a disturbance."""
     folder, exported = train(CONFIG, force), work_dir() / "study"
@@ -204,7 +211,7 @@ def test_two_processes_at_once(disk, copy, tmp_path, state):
     work_folder = tmp_path / "work" if state == "empty" else copy(state)
     values = os.environ | {"FACES_WORK_DIR": str(work_folder), "PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
     values |= {"FACES_DATA_DIR": str(disk[0] / "data")}
-    command = [sys.executable, "-c", "import test_faults; print(*test_faults.work())"]
+    command = [sys.executable, "-c", START]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": values}
     both = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(2)]
     ended = [one.communicate(timeout=600) for one in both]

@@ -77,10 +77,7 @@ def test_the_command_writes_by_the_name(run, folder, tmp_path, ending, capsys):
         (["{empty}", "--out", "x.xlsx"], "expected the name of a .csv or .parquet"),
         (["{empty}", "--out", "{empty}/file/x.csv"], "cannot be written"),
         (["{empty}", "--out", "{empty}/x.csv", "--model", "best"], "holds no picture"),
-        (
-            ["--datasets", "synthetic", "--model", "best"],
-            "'best' is not at hand; there are ['mobilenet",
-        ),
+        (["--datasets", "wiki", "--model", "best"], "'best' is not at hand; there are ['mobilenet"),
     ],
 )
 def test_bad_input_is_one_line(run, tmp_path, arguments, message, capsys, monkeypatch):

@@ -346,6 +346,9 @@ def test_a_machine_with_another_backend_and_its_packages_installs_nothing(tmp_pa
     assert run("jax").returncode == 0
     calls = (tmp_path / "calls").read_text()
     assert "utils.report.study smoke" in calls and "pip" not in calls
+    command[1] = "lint"  # needs more than a study
+    assert run("jax").returncode == 2 and "pip" in (tmp_path / "calls").read_text()
+    command[1] = "smoke"
     assert run("tensorflow").returncode == 2
     (tmp_path / "lacking").touch()
     ended = run("jax")

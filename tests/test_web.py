@@ -184,7 +184,7 @@ def mean_faces() -> list[Image.Image]:
     """Mean faces of UTKFace, of all and of groups, in a grey picture."""
     stored = np.load(ROOT / "reports/study/explanations/mean_faces-utkface.npz")
     pictures = []
-    for number, name in enumerate(stored.files):
+    for number, name in enumerate(name for name in stored.files if name != "n"):
         face = stored[name] if stored[name].dtype == np.uint8 else stored[name] * 255
         side = 240 + 20 * number
         picture = Image.new("RGB", (640, 600), (96, 120, 104))

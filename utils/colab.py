@@ -5,11 +5,9 @@ import subprocess
 import sys
 from importlib import import_module, metadata
 
+from utils import paths
 from utils.datasets import is_there
 from utils.datasets.fetch import fetch
-from utils.paths import data_dir, work_dir
-
-_DRIVE = "/content/drive"
 
 
 def machine() -> str:
@@ -24,13 +22,13 @@ def machine() -> str:
 def faces(name: str) -> str:
     """The data set that a notebook is to use: on Colab `name` if it can be had, else drawn faces.
 
-    Drive is mounted if ``FACES_DATA_DIR`` or ``FACES_WORK_DIR`` leads there; what is not in its
-    folder comes from Kaggle. Elsewhere nothing is done, and a set that is not there is an error.
+    Drive is mounted if ``FACES_DATA_DIR`` or ``FACES_WORK_DIR`` leads there; what is not there is
+    downloaded, if it can be. Elsewhere nothing is done, and a missing set is an error.
     """
     if "google.colab" not in sys.modules:
         return name
-    if any(str(folder()).startswith(_DRIVE) for folder in (data_dir, work_dir)):
-        import_module("google.colab.drive").mount(_DRIVE)
+    if any(folder().is_relative_to(paths.DRIVE) for folder in (paths.data_dir, paths.work_dir)):
+        import_module("google.colab.drive").mount(paths.DRIVE)
     if name in ("", "synthetic") or is_there(name):
         return name
     os.environ.pop("FACES_DATA_DIR", None)  # thousands of files take hours to reach Drive

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+DRIVE = "/content/drive"  # where Colab mounts Google Drive
 
 
 def _from_environment(name: str, default: Path | None) -> Path | None:
@@ -34,8 +35,9 @@ def work_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Folder of everything that can be made again: image caches, features, hashes."""
-    return work_dir() / "cache"
+    """Folder of what can be made again; never on Google Drive, where many files take hours."""
+    on_drive = work_dir().is_relative_to(DRIVE)
+    return Path("/content/faces-cache") if on_drive else work_dir() / "cache"
 
 
 def runs_dir() -> Path:

@@ -95,8 +95,8 @@ class RunConfig(Checked):
     weights: Literal["imagenet", "shipped", "none"] = "imagenet"
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     augment: bool = True  # random flip, shift, zoom, rotation and light
-    # In `linear_probe` and `partial`: compute the frozen part once, for each face and its mirror
-    # image. Fast, but of the augmentation only the flip is left.
+    # In `linear_probe` and `partial`: compute the frozen part once, for each face and, where it
+    # is used, its mirror image. Fast, but of the augmentation only the flip is left.
     cache_features: bool = True
     phases: list[dict] = []  # step decay (`utils.training.schedules.step_decay`), not the cosine
     dataset_options: dict = {}  # for the loader

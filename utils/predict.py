@@ -128,7 +128,8 @@ def score_folder(folder: Path, model: str, bad: list, detect=False, keep=None, e
     if not (paths or bad):
         raise DataError(f"{folder} holds no picture; expected files ending in {', '.join(ENDINGS)}")
     files = [*paths.values(), models.network_file(models.folder_of(model))]
-    stats = [(str(path), path.lstat().st_size, path.lstat().st_ctime_ns) for path in files]
+    found = [(str(path), path.lstat()) for path in files]
+    stats = [(name, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for name, one in found]
     job = hashlib.sha256(repr([PART, detect, engine, stats]).encode()).hexdigest()[:16]
     scorer, bar = Scorer(model, engine), iter(progress_bar(paths, desc="predict", unit="picture"))
     for number in range(-(-len(paths) // PART)):
@@ -215,12 +216,12 @@ def cross_dataset(
 
     Yields each file written, and names and reasons of the pictures left out.
     """
-    check_writable(study / "cross_dataset")
     for name in names:
         trained_on = models.describe(models.folder_of(name))["dataset"]
         faces.frame_of(trained_on)  # what cannot work is told before anything is read
         if same_faces(trained_on) == same_faces(dataset):
             raise DataError(f"{name} was trained on {dataset}; name a set that it has not seen")
+    check_writable(study / "cross_dataset")
     found, known = other_faces(dataset, limit), {}
 
     def locate(picture):
@@ -264,8 +265,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise DataError("no model is at hand; train one: ./run_all.sh smoke")
         if asked.folder:
             _write_folder(asked.folder, names[0], asked.out, asked.detect, asked.engine)
+        for name in names:  # what is missing is told before anything is scored
+            models.folder_of(name)
         for dataset in asked.datasets:
-            datasets.load(dataset)  # what is missing is told before anything is scored
+            datasets.load(dataset)
         for dataset in asked.datasets:
             for path, bad in cross_dataset(names, dataset, asked.study, asked.limit):
                 _list(bad)

@@ -82,9 +82,10 @@ def load(name: str, root: Path | str | None = None, **options) -> FaceSet:
 
 
 def is_there(name: str, folder: Path | str | None = None) -> str:
-    """Whether a data set can be loaded (`load`): empty if not, else a digest of names and files."""
+    """Whether a data set can be loaded (`load`): empty, or a digest of labels and files."""
     try:
-        return load(name, folder).key()
+        faces = load(name, folder)
+        return faces.key(faces.table.to_csv(index=False))
     except DataError:
         return ""
 

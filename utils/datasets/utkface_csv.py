@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from utils.datasets.archives import find_source, fingerprint
+from utils.datasets.archives import find_source
 from utils.datasets.progress import progress_bar
 from utils.datasets.table import FaceSet, cached_table, need_columns, new_table
-from utils.files import DataError
+from utils.files import DataError, digest_of
 from utils.paths import cache_dir
 from utils.vocabulary import ETHNICITIES, GENDERS, MAX_AGE
 
@@ -102,7 +102,7 @@ def load_utkface_csv(root: Path) -> FaceSet:
     inside = [path for path in below if path.suffix.lower() == ".csv" and path.is_file()]
     if not inside:
         raise DataError(f"{found} holds no .csv file; expected age_gender.csv")
-    version = f"{fingerprint(inside[0])}-{_READER}"
+    version = f"{digest_of(inside[0])[:12]}-{_READER}"
     rows = cached_table(cache_dir() / f"utkface_csv-{version}.parquet", lambda: _read(inside[0]))
     good, bad = rows[rows["reason"] == ""].reset_index(drop=True), rows[rows["reason"] != ""]
     labels = good[list(_RANGES)].to_dict("series")

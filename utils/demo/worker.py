@@ -27,8 +27,8 @@ class Worker:
         self.length, self.time_limit = length, time_limit
         self._turn, self.waiting = threading.Lock(), []  # a place for each job that waits
         self._began = float("inf")  # of the job at work
-        self._child: ProcessPoolExecutor | None = None
-        self.pid = 0  # of the child
+        self._pool: ProcessPoolExecutor | None = None
+        self.child: psutil.Process | None = None
 
     @property
     def alive(self) -> bool:
@@ -57,16 +57,16 @@ class Worker:
 
     def decode(self, content: bytes):
         """`decode` in a child process, which is ended and replaced if that costs too much."""
-        if not self._child:
+        if not self._pool:
             spawn = multiprocessing.get_context("spawn")  # TensorFlow's threads bear no fork
-            self._child = ProcessPoolExecutor(1, spawn, _limit, [MEMORY_LIMIT])
-            self.pid = self._child.submit(os.getpid).result()  # imports cost the picture nothing
+            self._pool = ProcessPoolExecutor(1, spawn, _limit, [MEMORY_LIMIT])
+            self.child = psutil.Process(self._pool.submit(os.getpid).result())  # after imports
         try:
-            return self._child.submit(decode, content).result(DECODE_LIMIT)
+            return self._pool.submit(decode, content).result(DECODE_LIMIT)
         except (TimeoutError, BrokenExecutor):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                psutil.Process(self.pid).kill()
-            self._child = None
+            with contextlib.suppress(psutil.Error):
+                self.child.kill()
+            self._pool = None
             raise Refused(*TOO_COSTLY) from None
 
 

@@ -102,9 +102,9 @@ def mean_faces_path(folder, dataset) -> Path:
 
 
 def load_mean_faces(folder, dataset) -> dict:
-    """Mean faces of a data set by group, uint8 [s, s, 3]; grey where there is none for all."""
+    """Mean faces of `n` faces by group, uint8 [s, s, 3]; grey where there is none for all."""
     path = mean_faces_path(folder, dataset)
-    faces = {"all": np.full((FACE_SIDE, FACE_SIDE, 3), 160, np.uint8)}
+    faces = {"all": np.full((FACE_SIDE, FACE_SIDE, 3), 160, np.uint8), "n": 0}
     return faces | (dict(np.load(path, allow_pickle=False)) if path.is_file() else {})
 
 

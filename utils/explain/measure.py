@@ -56,9 +56,9 @@ def _groups(view, task, names) -> dict[str, np.ndarray]:
 
 
 def mean_faces(view, names) -> dict[str, np.ndarray]:
-    """Mean faces, uint8, of all and of the groups with so many people that none is shown."""
+    """Mean faces, uint8, of all `n` and of groups with so many people that none is shown."""
     least = 1 if view.config["dataset"] == "synthetic" else LEAST_REAL
-    faces, side, images = {}, stored.FACE_SIDE, view.images(names)
+    faces, side, images = {"n": len(names)}, stored.FACE_SIDE, view.images(names)
     for group, members in _groups(view, "age", names).items():
         if len(members) >= least:
             picture = Image.fromarray(images[members].mean(axis=0).round().astype(np.uint8))
@@ -161,8 +161,8 @@ def measure_runs(views, tasks, out, settings=None, force=False, progress=True, n
     settings, folder, results = SETTINGS | (settings or {}), Path(out).parent / stored.FOLDER, []
     for view in views:
         faces = names if names is not None else common_faces([view], settings["n"])
-        path = stored.mean_faces_path(folder, view.config["dataset"])
-        fresh = not path.is_file()
+        dataset = view.config["dataset"]
+        path, fresh = stored.mean_faces_path(folder, dataset), False
         for task in [task for task in tasks if task in view.config["tasks"]]:
             about = _about(view, task, faces, settings)
             found = None if force else _stored(folder, about)
@@ -172,7 +172,8 @@ def measure_runs(views, tasks, out, settings=None, force=False, progress=True, n
             with locked(cache_dir() / stored.FOLDER):
                 stored.write_explanations(out, found.table)
             results.append(found)
-        if fresh:
+        before = stored.load_mean_faces(folder, dataset)["n"]
+        if fresh and len(faces) >= before or not before:  # fewer faces never replace more
             with write_aside(path) as aside:
                 np.savez_compressed(aside, **mean_faces(view, faces))
         view.forget()
