@@ -120,11 +120,11 @@ def test_study_figures(tmp_path):
 
 
 def test_the_ablation_figure_says_which_side_is_better():
-    rows = pd.DataFrame({"split": ["val", "test"]}).assign(ablation="size", variant="big")
+    rows = pd.DataFrame({"split": ["val", "test"]}).assign(change="size", variant="big")
     rows = rows.assign(difference=2.0, difference_low=1.0, difference_high=3.0)
     rows = rows.assign(task="age", metric="mae", p_holm=0.01)
     figure = study.ablations({"ablations": rows}, None, "utkface")
-    assert "size: big \u22122.00 years" in figure.finding and "right is better" in figure.caption
+    assert "size (big) \u22122.00 years" in figure.finding and "right is better" in figure.caption
     assert figure.axes[0].containers[0].lines[0].get_xdata()[0] == -2.0  # a larger error is a loss
 
 

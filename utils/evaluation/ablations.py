@@ -23,8 +23,8 @@ from utils.vocabulary import CLASSES, HEADLINE, TASKS, probability_columns, writ
 SPLITS = ("val", "test")
 ENSEMBLE = "ensemble"
 COLUMNS = (
-    "ablation variant task metric split value ci_low ci_high reference difference difference_low "
-    "difference_high p p_holm paired seed_sd n run reference_run"
+    "ablation change variant task metric split value ci_low ci_high reference difference "
+    "difference_low difference_high p p_holm paired seed_sd n run reference_run"
 ).split()
 
 
@@ -125,9 +125,9 @@ def _members(study, profile, best):
 def ablations(study, profile, best=(), resamples=2000, seed=129):
     """All ablations that a profile lists, and the ensemble of the runs `best`.
 
-    Returns a table, the questions by name of its ablations, and (name, reason) of those that lack
-    runs. One row a variant, task and split, `COLUMNS`: `difference` is variant minus reference;
-    `p_holm` corrects over all of one task and split; `seed_sd` is that of the reference's seeds.
+    Returns a table and (name, reason) of those that lack runs. One row a variant, task and split,
+    `COLUMNS`: `change` is the ablation's question, `difference` variant minus reference; `p_holm`
+    corrects over all of one task and split; `seed_sd` is that of the reference's seeds.
     """
     splits, predictions = study.splits.get(profile.settings.get("dataset")), study.predictions
     every, missing = _members(study, profile, best)
@@ -139,17 +139,17 @@ def ablations(study, profile, best=(), resamples=2000, seed=129):
         return score(predictions.get(run), split, splits, resamples, seed)
 
     system, rows = run_table(study).set_index("run")["system"], []
-    for name, _, members in every:
+    for name, question, members in every:
+        told = {"ablation": name, "change": question}
         seeds = system.index[system == system.get(members[0][1])]
-        rows += [{"ablation": name} | row for row in compared(scores, members, seeds)]
+        rows += [told | row for row in compared(scores, members, seeds)]
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
     for _, group in table[table["p"].notna()].groupby(["task", "split"]):
         table.loc[group.index, "p_holm"] = holm(group["p"])
-    shown = set(table["ablation"])
-    return table, {name: text for name, text, _ in every if name in shown}, missing
+    return table, missing
 
 
-def readable(table, questions):
+def readable(table):
     """What validation faces say (test faces where there are none): value (difference) a task.
 
     A star where it is beyond chance (Holm, 5 %).
@@ -163,5 +163,4 @@ def readable(table, questions):
 
     val = table["split"] == "val"
     shown = table[val] if val.any() else table
-    shown = shown.assign(change=shown["ablation"].map(questions))
     return wide(shown, ["change", "variant"], cell)

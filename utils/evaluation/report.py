@@ -76,9 +76,9 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
         of_set |= _near_duplicates(study, of_set["comparison"], dataset, drawn)
         if dataset == listed.settings.get("dataset"):
             say("ablations")
-            told, questions, missing = ablations.ablations(every, listed, members, *drawn)
+            told, missing = ablations.ablations(every, listed, members, *drawn)
             of_set["ablations"], report.left_out = told, report.left_out + missing
-            of_set["ablations_readable"] = ablations.readable(told, questions)
+            of_set["ablations_readable"] = ablations.readable(told)
         report.findings[dataset] = findings(of_set, dataset, made["cross_dataset"])
         report.advice[dataset] = advice(of_set["comparison"], of_set["pairs"])
         made |= {f"{dataset}_{name}": table for name, table in (of_set | _pages(of_set)).items()}

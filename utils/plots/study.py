@@ -267,15 +267,16 @@ def curves(held, study, dataset):
 def ablations(held, study, dataset):
     """Gain of each variant over its reference on validation and test faces."""
     rows = _gains(held["ablations"], "difference")
-    rows = rows.assign(row=rows["ablation"].str.replace("_", " ") + ": " + rows["variant"])
+    rows = rows.assign(row=rows["change"] + ": " + rows["variant"])
     on_test = rows["split"] == "test"
     test = {"tint": theme.ORANGE, "mark": "s", "name": "test faces", "shift": 0.15}
     val = _panels(rows[~on_test], name="validation faces", shift=-0.15)
     figure = theme.dot_panels(pd.concat([val, _panels(rows[on_test], **test)]), ZERO)
     judged = rows[(rows["split"] == "val") & (rows["task"] == "age") & (rows["p_holm"] < 0.05)]
     top = judged.sort_values("value").iloc[[0, -1][: len(judged)]]
-    told = [f"{row.row} {row.value:+.2f} years".replace("-", "\u2212") for row in top.itertuples()]
-    title = f"Largest gains and losses of the age error: {'; '.join(told) or 'all within chance'}"
+    told = [f"{row.change} ({row.variant}) {row.value:+.2f} years" for row in top.itertuples()]
+    told = "; ".join(told).replace("-", "\u2212") or "all within chance"
+    title = f"Largest loss and gain in age: {told}"
     return theme.finish(figure, title, dataset, "ablations")
 
 
