@@ -36,8 +36,8 @@ def work_dir() -> Path:
 
 def cache_dir() -> Path:
     """Folder of what can be made again; never on Google Drive, where many files take hours."""
-    on_drive = work_dir().is_relative_to(DRIVE)
-    return Path("/content/faces-cache") if on_drive else work_dir() / "cache"
+    place = work_dir()
+    return Path("/content/faces-cache") if place.is_relative_to(DRIVE) else place / "cache"
 
 
 def runs_dir() -> Path:

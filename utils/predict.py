@@ -265,8 +265,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise DataError("no model is at hand; train one: ./run_all.sh smoke")
         if asked.folder:
             _write_folder(asked.folder, names[0], asked.out, asked.detect, asked.engine)
-        for name in names:  # what is missing is told before anything is scored
-            models.folder_of(name)
+        else:  # what is missing is told before anything is scored
+            for name in names:
+                models.folder_of(name)
         for dataset in asked.datasets:
             datasets.load(dataset)
         for dataset in asked.datasets:

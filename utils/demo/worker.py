@@ -27,8 +27,7 @@ class Worker:
         self.length, self.time_limit = length, time_limit
         self._turn, self.waiting = threading.Lock(), []  # a place for each job that waits
         self._began = float("inf")  # of the job at work
-        self._pool: ProcessPoolExecutor | None = None
-        self.child: psutil.Process | None = None
+        self._pool: ProcessPoolExecutor | None = None  # of one process, the `child`
 
     @property
     def alive(self) -> bool:
