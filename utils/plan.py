@@ -36,7 +36,16 @@ _NAME_PARTS = {
     "augment": (True, "plain"),
     "cache_features": (True, "uncached"),
     "flip_tta": (True, "no_flip"),
+    "augmentation": ("usual", "{}"),
+    "mixup": (0.0, "mixup{:g}"),
+    "ema": (0.0, "ema{:g}"),
+    "layer_decay": (1.0, "decay{:g}"),
+    "age_width": ("constant", "{}_width"),
+    "joint": ("", "with_{}"),
+    "fold": ("", "without_{}"),
+    "teachers": ([], "distilled"),
     "start_from": ("", "continued"),
+    "epochs": (10, "{}_epochs"),
     "limit": (0, "n{}"),
 }
 
@@ -88,7 +97,8 @@ class RunConfig(Checked):
     batch_size: int = pydantic.Field(0, ge=0)  # 0: 64 on a GPU, 32 on a CPU
     learning_rate: float = pydantic.Field(0.0, ge=0)  # peak; 0: that of protocol and backbone
     seed: int = 129  # of weights, order and dropout; the split has a seed of its own
-    split: Literal["group", "random"] = "group"  # random: near-duplicates cross, to measure leakage
+    # random: near-duplicates cross, to measure leakage; coral: that study's file list.
+    split: Literal["group", "random", "coral"] = "group"
     split_seed: int = 129
     limit: int = pydantic.Field(0, ge=0)  # about so many faces; 0: all
     # Start of the backbone; shipped: the network in ``data/models``, trained on faces.
@@ -98,6 +108,16 @@ class RunConfig(Checked):
     # In `linear_probe` and `partial`: compute the frozen part once, for each face and, where it
     # is used, its mirror image. Fast, but of the augmentation only the flip is left.
     cache_features: bool = True
+    augmentation: Literal["usual", "cutout", "randaugment"] = "usual"  # on top of `augment`
+    mixup: float = pydantic.Field(0.0, ge=0)  # of two faces; parameter of the Beta distribution
+    ema: float = pydantic.Field(0.0, ge=0, lt=1)  # momentum of the moving average of the weights
+    layer_decay: float = pydantic.Field(1.0, gt=0, le=1)  # first layer's rate, of the heads'
+    age_width: Literal["constant", "growing"] = "constant"  # of the target: `training.soft`
+    joint: str = ""  # data set whose training faces are learned from too (`datasets.joint`)
+    fold: str = pydantic.Field(
+        "", pattern=r"^(\d+/\d+)?$"
+    )  # 2/3: that third is left out of training
+    teachers: list[str] = []  # runs whose mean is the target of faces that they did not see
     phases: list[dict] = []  # step decay (`utils.training.schedules.step_decay`), not the cosine
     dataset_options: dict = {}  # for the loader
     age_loss: Literal["distribution", "class", "ordinal", "regression"] = "distribution"
@@ -131,8 +151,16 @@ class RunConfig(Checked):
                 raise ValueError(f"phase {phase} of phases: expected a dict with {sorted(keys)}")
         if self.phases:
             self.epochs = sum(phase["epochs"] for phase in self.phases)
+        part, _, parts = self.fold.partition("/")
+        if self.fold and not 1 <= int(part) <= int(parts):
+            raise ValueError(f"fold={self.fold!r}: expected such as 1/3, 2/3 or 3/3")
         if not self.epochs and not self.start_from:
             raise ValueError("epochs=0: expected at least 1, or a run in start_from to score")
+        if self.soft and (self.cached or self.age_loss != "distribution" or self.head_width):
+            raise ValueError(
+                "mixup, age_width, joint and teachers need whole pictures and the usual heads: "
+                "cache_features=false (or protocol finetune), age_loss distribution, head_width 0"
+            )
         if any(getattr(self, name) != type(self).model_fields[name].default for name in PLAIN):
             self.study = "ablation"
         return self
@@ -141,6 +169,11 @@ class RunConfig(Checked):
     def cached(self) -> bool:
         """Whether training reads cached features instead of pictures."""
         return self.protocol in CACHED and self.cache_features
+
+    @property
+    def soft(self) -> bool:
+        """Whether targets are distributions (`utils.training.soft`), not single labels."""
+        return bool(self.mixup or self.age_width != "constant" or self.joint or self.teachers)
 
     @property
     def label(self) -> str:
@@ -153,13 +186,23 @@ class RunConfig(Checked):
         parts = [self.dataset, self.model, self.protocol, str(self.input_size), f"seed{self.seed}"]
         for name, (usual, text) in _NAME_PARTS.items():
             value = getattr(self, name)
+            value = value.replace("/", "of") if name == "fold" else value
             if value != usual and not (self.protocol in OWN_NETWORKS and name in _FIXED):
                 parts.append(text.format("+".join(value) if isinstance(value, list) else value))
         return "-".join(parts)
 
 
 # A run of the main comparison has their defaults; another value makes an ablation.
-PLAIN = ("age_loss", "image_mode", "flip_tta", "augment", "head_width", "start_from")
+PLAIN = (
+    "age_loss",
+    "image_mode",
+    "flip_tta",
+    "augment",
+    "head_width",
+    "start_from",
+    "augmentation",
+)
+PLAIN += ("mixup", "ema", "layer_decay", "age_width", "joint", "fold", "teachers")
 SILENT = ("profile", "study")  # say who asked, not what is computed
 
 

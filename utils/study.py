@@ -31,6 +31,7 @@ from utils.vocabulary import modern, run_label
 
 RESULT_COLUMNS = "run dataset model protocol task metric split value n seed ci_low ci_high".split()
 _DIGESTED = "config.json history.csv predictions.parquet cost.json model.keras".split()
+_EXPORTED = ("config.json", "cost.json", "environment.json", "history.csv")
 _LOOKED_UP = ("dataset", "model", "seed")  # before all others are compared
 
 
@@ -230,10 +231,10 @@ def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
     with locked(path):  # two exports at once lose no row
         known = [read_table(path)] if path.is_file() else []
         for folder in map(Path, folders):
-            check_files(folder)
+            check_files(folder, *_EXPORTED, "metrics.json", "predictions.parquet")
             rows = [modern(row) for row in _read(folder / "metrics.json", "rows")["rows"]]
             known = [old[old["run"] != folder.name] for old in known] + [pd.DataFrame(rows)]
-            for name in ("config.json", "cost.json", "environment.json", "history.csv"):
+            for name in _EXPORTED:
                 with write_aside(study / "runs" / folder.name / name) as aside:
                     shutil.copyfile(folder / name, aside)
             table = read_table(folder / "predictions.parquet")
@@ -303,7 +304,12 @@ def same_faces(dataset: str) -> str:
     return {"utkface_csv": "utkface"}.get(dataset, dataset)
 
 
-def published_split(dataset: str) -> pd.DataFrame | None:
-    """The split that the project publishes for a data set (``data/splits``), or None."""
-    path = splits_dir() / f"{same_faces(dataset)}.csv"
+def published_split(dataset: str, kind: str = "") -> pd.DataFrame | None:
+    """The split that the project publishes for a data set (``data/splits``), or None.
+
+    With `kind` a file list of others, such as ``coral``; a DataError if there is none.
+    """
+    path = splits_dir() / (same_faces(dataset) + f"-{kind}" * bool(kind) + ".csv")
+    if kind and not path.is_file():
+        raise DataError(f"split {kind!r} is unknown for {dataset}: there is no {path}")
     return pd.read_csv(path, dtype=str) if path.is_file() else None

@@ -112,6 +112,11 @@ def with_splits(
     For seed 129 the published split of the data set, where there is one, decides first.
     """
     found = faces if faces.grouped else assign_groups(faces, progress=progress)
+    if split not in ("group", "random"):  # a file list of others
+        listed = published_split(faces.name, split).set_index("image")["split"]
+        found = found.subset(found.table["image"].isin(listed.index))
+        table = found.table.assign(split=found.table["image"].map(listed))
+        return limited(replace(found, table=table), limit)
     faces = limited(found, limit)
     published = published_split(faces.name) if seed == PUBLISHED_SEED else None
     table = faces.table.assign(split=assign_splits(faces.table, seed, split, published))
@@ -134,7 +139,8 @@ def prepare(
     """Load, group, split and decode a data set; a DataError if there are too few faces for that.
 
     For `name`, `root` and `options` see `load`; `size` and `image_mode` (`pictures.in_mode`) are
-    those of the square pictures; `split` is ``group`` or ``random`` (`splits.assign_splits`);
+    those of the square pictures; `split` is ``group`` or ``random`` (`splits.assign_splits`), or
+    names a file list, as ``coral`` does ``data/splits/utkface-coral.csv``;
     `limit` uses only about that many faces, in whole groups (`limited`), 0 all.
     """
     faces = with_splits(load(name, root, **options), split, seed, limit, progress)

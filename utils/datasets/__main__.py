@@ -2,7 +2,8 @@
 
 python -m utils.datasets check
 python -m utils.datasets fetch utkface
-python -m utils.datasets pack --size 128 --to utkface.zip
+python -m utils.datasets pack utkface --size 128 --to utkface.zip
+python -m utils.datasets pack wiki --like utkface --size 96 --to wiki.zip
 """
 
 import argparse
@@ -55,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("--force", action="store_true", help="get it again")
     look = verbs.add_parser("check", help="list what is found, with counts")
     look.add_argument("--root", type=Path, help=default)
-    small = verbs.add_parser("pack", help="write UTKFace as one small archive")
+    small = verbs.add_parser("pack", help="write a data set as one small archive")
+    small.add_argument("name", nargs="?", default="utkface", help="utkface (default) or wiki")
+    small.add_argument("--like", default="", help="find each face and cut it as in this data set")
     small.add_argument("--size", type=int, default=128, help="pixels a side (default: 128)")
     small.add_argument("--to", type=Path, default=Path("utkface.zip"), help="where to write it")
     return parser
@@ -68,8 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.verb == "check":
             return 0 if check_all(options.root or data_dir()) else 1
         if options.verb == "pack":
-            path = pack(load("utkface"), options.size, options.to)
-            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; train with --data {path}")
+            path, lost = pack(load(options.name), options.size, options.to, options.like)
+            told = f"{path.stat().st_size / 1e6:.1f} MB, {lost} pictures without a face left out"
+            print(f"{path}: {told}; train with --data {path}")
             return 0
         print(describe(fetch(options.name, options.to, options.force)))
     except DataError as error:

@@ -68,6 +68,18 @@ def _kept(table: pd.DataFrame, split: pd.Series, published: pd.DataFrame) -> pd.
     return kept.mask((kept == "train") & (of_group != "train"), "excluded").rename("split")
 
 
+def leave_out(table: pd.DataFrame, fold: str) -> pd.Series:
+    """The split without a fold of its training part: ``2/3`` excludes the second third of it.
+
+    Near-duplicates stay together. What a network says of faces that it did not learn can teach
+    another one (`utils.training.soft.taught`).
+    """
+    part, parts = map(int, fold.split("/"))
+    places = [hashlib.blake2b(f"fold|{group}".encode()).digest()[0] for group in table["group"]]
+    held = np.array(places) * parts // 256 == part - 1
+    return table["split"].mask(held & (table["split"] == "train"), "excluded")
+
+
 def check_no_leak(table: pd.DataFrame) -> None:
     """Raise if a group has faces in train and in val or test."""
     used = table[table["split"] != "excluded"]

@@ -142,6 +142,18 @@ class EpochRecord(keras.callbacks.Callback):
             path.unlink()
 
 
+class AveragedWeights(keras.callbacks.SwapEMAWeights):
+    """Validate and keep the moving average of the weights, also after `resumed` epochs.
+
+    Stands before `EpochRecord`, whose checkpoints then hold the average in the network, and the
+    weights that training goes on from in the optimiser.
+    """
+
+    def __init__(self, resumed: int):
+        super().__init__(swap_on_epoch=True)
+        self._ema_weights_in_model = resumed > 0
+
+
 def _best(rows: list[dict]) -> int:
     """Number of the epoch with the lowest validation loss."""
     return min(rows, key=lambda row: row["val_loss"])["epoch"]

@@ -32,15 +32,21 @@ class AgeDistributionLoss(keras.losses.Loss):
         self.sigma, self.weight, self.floor = sigma, weight, floor
 
     def call(self, y_true, y_pred):
-        """Return the loss of each face; `y_true` in years [n] or [n, 1]."""
-        true = ops.reshape(ops.cast(y_true, "float32"), (-1, 1))
-        years = ops.arange(y_pred.shape[-1], dtype="float32")
-        if self.sigma > 0:
-            target = ops.softmax(-((years - true) ** 2) / (2 * self.sigma**2), axis=-1)
-        else:
-            target = ops.one_hot(ops.cast(ops.round(true[:, 0]), "int32"), y_pred.shape[-1])
+        """Return the loss of each face; `y_true` in years [n] or [n, 1], or as [n, years]: what is
+        to be said of each year (`utils.training.soft`).
+        """
+        target = self._target(ops.cast(y_true, "float32"), y_pred.shape[-1])
         entropy = -ops.sum(target * ops.log(ops.maximum(y_pred, self.floor)), axis=-1)
-        return entropy + self.weight * ops.abs(expected_age(y_pred) - true[:, 0])
+        return entropy + self.weight * mae(y_true, y_pred)
+
+    def _target(self, y_true, classes):
+        if _is_soft(y_true):
+            return y_true
+        true = ops.reshape(y_true, (-1, 1))
+        if self.sigma > 0:
+            years = ops.arange(classes, dtype="float32")
+            return ops.softmax(-((years - true) ** 2) / (2 * self.sigma**2), axis=-1)
+        return ops.one_hot(ops.cast(ops.round(true[:, 0]), "int32"), classes)
 
     def get_config(self):
         """Configuration for saving."""
@@ -50,17 +56,25 @@ class AgeDistributionLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("faces")
 def mae(y_true, y_pred):
-    """Absolute error in years of an age distribution or an age value."""
+    """Absolute error in years of an age distribution or an age value; 0 where no age is known."""
     predicted = expected_age(y_pred) if y_pred.shape[-1] > 1 else y_pred[:, 0]
+    if _is_soft(y_true):
+        return ops.abs(predicted * ops.sum(y_true, axis=-1) - expected_age(y_true))
     return ops.abs(predicted - ops.reshape(ops.cast(y_true, "float32"), (-1,)))
+
+
+def _is_soft(y_true) -> bool:
+    return len(y_true.shape) == 2 and y_true.shape[-1] > 1
 
 
 WEIGHTS = {"age": 1.0, "age_bin": 0.5, "gender": 1.0, "ethnicity": 1.0, "age_value": 1.0}
 COLUMNS = {"age_bin": "age", "age_value": "age"}  # output -> label, where they differ
 
 
-def losses_and_metrics(outputs, age_loss: str = "distribution") -> dict:
+def losses_and_metrics(outputs, age_loss: str = "distribution", soft: bool = False) -> dict:
     """Arguments ``loss``, ``metrics`` and ``loss_weights`` of `compile` for the named outputs.
+
+    `soft`: the targets are those of `utils.training.soft`.
 
     ``class`` and ``ordinal`` ages: cross-entropy with the true year, whose order only the ordinal
     head knows. ``regression``: absolute error (the WIKI regressor keeps its squared error).
@@ -72,7 +86,7 @@ def losses_and_metrics(outputs, age_loss: str = "distribution") -> dict:
     }.get(age_loss, AgeDistributionLoss())
     value, weight = ("mae", age.weight) if age_loss == "regression" else ("mse", 1.0)
     losses, weights = {"age": age, "age_value": value}, WEIGHTS | {"age_value": weight}
-    classes = "sparse_categorical_crossentropy"
+    classes = "categorical_crossentropy" if soft else "sparse_categorical_crossentropy"
     return {
         "loss": {name: losses.get(name, classes) for name in outputs},
         "metrics": {name: [mae] if name in losses else ["accuracy"] for name in outputs},

@@ -43,3 +43,24 @@ def schedule_of(config, steps_per_epoch: int):
         # The registry's rate is for batches of 64; smaller ones take smaller steps.
         rate = get(config.model).learning_rate * min(1.0, (config.batch_size / 64) ** 0.5)
     return warmup_cosine(rate, max(1, steps_per_epoch * config.epochs))
+
+
+@keras.saving.register_keras_serializable("faces")
+class LayerDecayAdamW(keras.optimizers.AdamW):
+    """AdamW whose rate falls geometrically from the heads to a share `first` of it at the input.
+
+    After Clark et al.: ELECTRA, ICLR 2020, where each layer has its rate.
+    """
+
+    def __init__(self, *arguments, first=1.0, **options):
+        super().__init__(*arguments, **options)
+        self.first = first
+
+    def update_step(self, gradient, variable, learning_rate):
+        """One step of a variable, at its own rate."""
+        place = self._get_variable_index(variable) / max(1, len(self._trainable_variables) - 1)
+        super().update_step(gradient, variable, learning_rate * self.first ** (1 - place))
+
+    def get_config(self):
+        """Configuration for saving."""
+        return super().get_config() | {"first": self.first}
