@@ -274,6 +274,7 @@ class Profile(Checked):
     gallery: Gallery | None = None
     ablations: list[Ablation] = []
     ensemble: list[str] = []  # backbones whose mean prediction is a row of the report
+    wide_ensemble: dict[str, list] = {}  # values of settings of all runs of a second such row
     primary: dict = {}  # settings of the runs whose pairs are the declared family of comparisons
     report: bool = True  # whether the study ends in galleries and a report of its own
 
@@ -337,7 +338,7 @@ def configs(profile: Profile, only: tuple[str, ...] = (), seeds: tuple[int, ...]
 
     `only` are backbones instead of the listed ones (networks from scratch stay), `seeds` those
     instead of the profile's (an ablation takes the first). In the order of the profile, cheaper
-    ones first where it says what they take; those that go on from another run come last.
+    ones first where it says what they take; those that need other runs come last.
     """
     return [config for config, _ in _planned(profile, only, seeds)]
 
@@ -356,7 +357,8 @@ def _planned(profile, only, seeds) -> list[tuple[RunConfig, float]]:
         for variant, (_, config) in zip(ablation.variants, made, strict=True):
             if not only or config.model in only:
                 found.setdefault(config.run, (config, variant.minutes))
-    return sorted(found.values(), key=lambda one: (bool(one[0].start_from), one[1]))
+    late = ("start_from", "teachers")  # they need other runs
+    return sorted(found.values(), key=lambda one: (any(getattr(one[0], k) for k in late), one[1]))
 
 
 def _of_training(profile: Profile, training: Training, seed: int, only=()) -> list[RunConfig]:

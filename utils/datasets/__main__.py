@@ -14,6 +14,7 @@ from utils.datasets import LOADERS, load
 from utils.datasets.fetch import SOURCES, fetch
 from utils.datasets.pack import pack
 from utils.datasets.table import FaceSet
+from utils.faces import cutter
 from utils.files import DataError
 from utils.paths import data_dir
 
@@ -71,7 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.verb == "check":
             return 0 if check_all(options.root or data_dir()) else 1
         if options.verb == "pack":
-            path, lost = pack(load(options.name), options.size, options.to, options.like)
+            own = {"cut": cutter(options.like)} if options.like else {}
+            path, lost = pack(load(options.name), options.size, options.to, **own)
             told = f"{path.stat().st_size / 1e6:.1f} MB, {lost} pictures without a face left out"
             print(f"{path}: {told}; train with --data {path}")
             return 0

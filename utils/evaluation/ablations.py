@@ -74,6 +74,15 @@ def ensemble_members(comparison, backbones):
     return dict(zip(rows["run"], rows["label"], strict=True))
 
 
+def wide_members(study, settings):
+    """Runs whose configuration has, of each setting, one of the listed values; none if none is."""
+    return [
+        run
+        for run, told in study.configs.items()
+        if settings and all(told.get(name) in values for name, values in settings.items())
+    ]
+
+
 def ensemble_predictions(tables):
     """Mean of several predictions, on the validation and test faces that all tables hold."""
     columns = ["pred_age", *(name for task in CLASSES for name in probability_columns(task))]
@@ -84,7 +93,10 @@ def ensemble_predictions(tables):
 
 
 def with_ensemble(comparison, study, members, dataset, resamples=2000, seed=129):
-    """The comparison with a row for the mean of the runs `members`; its costs are their sums."""
+    """The comparison with a row for the mean of the runs `members`; its costs are their sums.
+
+    None is added for fewer than two members.
+    """
     if len(members) < 2:
         return comparison
     mean = ensemble_predictions(map(study.predictions.get, members))
@@ -97,7 +109,7 @@ def with_ensemble(comparison, study, members, dataset, resamples=2000, seed=129)
         value, low, high = found.loc[(task, metric), ["value", "ci_low", "ci_high"]]
         row |= {task: value, f"{task}_low": low, f"{task}_high": high}
         row[f"{task}_val"] = val[task, metric]
-    costs = comparison.set_index("run").loc[list(members), list(COSTS)]
+    costs = pd.DataFrame([study.costs.get(run, {}) for run in members]).reindex(columns=list(COSTS))
     rows = pd.DataFrame([row | costs.sum(min_count=len(costs)).to_dict()])
     together = pd.concat([comparison.iloc[:-1], rows.astype({"input_size": float})])
     together = together.sort_values(["age", "age_bin"], ascending=[True, False], kind="stable")

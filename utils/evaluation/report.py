@@ -24,7 +24,7 @@ from utils.evaluation.bootstrap import draw
 from utils.evaluation.columns import AGE_INTERVAL, part, tasks_of
 from utils.evaluation.cross_dataset import cross_dataset, cross_dataset_readable
 from utils.evaluation.findings import advice, findings
-from utils.evaluation.protocols import others_protocols
+from utils.evaluation.protocols import CORAL, coral, others_protocols
 from utils.evaluation.references import claims, goals, references
 from utils.evaluation.subgroups import AXES, fairness, gaps, subgroups
 from utils.files import write_aside, write_json
@@ -69,7 +69,7 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
     made |= _across(every, scored, drawn)
     for dataset in dict.fromkeys(scored["dataset"]):
         say(f"{dataset}: comparison and pairs")
-        table, members = _systems(study, scored, dataset, listed.ensemble, drawn)
+        table, members = _systems(study, every, scored, dataset, listed, drawn)
         of_set = _compared(study, table, listed.primary | {"dataset": dataset}, drawn)
         say(f"{dataset}: for whom, calibration, labels, near-duplicates")
         of_set |= _examined(study, of_set["comparison"], dataset, members, drawn)
@@ -95,11 +95,15 @@ def _across(study, scored, drawn):
     return {"seeds": seeds, "cross_dataset": elsewhere, "cross_dataset_readable": page} | of_set
 
 
-def _systems(study, scored, dataset, backbones, drawn):
-    """The comparison of a data set with its ensemble, and the members of that."""
+def _systems(study, every, scored, dataset, listed, drawn):
+    """The comparison of a data set with its two ensembles, and the members of the first."""
     table = tables.comparison(study, scored, dataset)
-    members = ablations.ensemble_members(table, backbones)
-    return ablations.with_ensemble(table, study, members, dataset, *drawn), members
+    members = ablations.ensemble_members(table, listed.ensemble)
+    wide = ablations.wide_members(every, listed.wide_ensemble)
+    wide = [run for run in wide if every.configs[run]["dataset"] == dataset]
+    for runs in (members, wide):
+        table = ablations.with_ensemble(table, every, runs, dataset, *drawn)
+    return table, members
 
 
 def _pages(of_set):
@@ -108,7 +112,8 @@ def _pages(of_set):
     for name in (name for name in PAGES if name in of_set):
         table = of_set[name]
         if name in ("gaps", "fairness", "sets", "others", "clean") and len(table):
-            table = table[table["run"] == table["task"].map(chosen)]
+            own = table["run"] == table["task"].map(chosen)
+            table = table[own | (table["protocol"] == CORAL)] if name == "others" else table[own]
             table = table[table["by"].isin(AXES)] if "by" in table else table
             table = table[table["metric"] != "bias"] if name == "gaps" else table
         pages[f"{name}_readable"] = tables.readable(table, PAGES[name])
@@ -160,6 +165,11 @@ def _examined(study, comparison, dataset, members, drawn):
             if run in members:
                 adjusted = calibration.logit_adjusted(predictions, resampled)
                 found.append(("logit_adjustment", run, adjusted))
+    for run, told in study.configs.items():
+        if (told["dataset"], told.get("split")) == (dataset, "coral"):
+            faces = part(study.predictions[run], "test")
+            resampled = draw(faces, study.splits.get(dataset), *drawn)
+            found.append(("others", run, coral(faces, resampled)))
     made, labels = _joined(study, found), tables.labels_of(study, dataset)
     made["label_conflicts"] = noise.label_conflicts(labels)
     made["label_noise"] = noise.label_noise(labels, *drawn)
