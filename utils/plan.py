@@ -382,6 +382,7 @@ def variants(profile: Profile, ablation: Ablation) -> list[tuple[str, RunConfig]
     for variant in ablation.variants:
         settings = shared | modern(variant.settings)
         odd = settings.get("weights") == "none" or set(settings.get("tasks", TASKS)) < set(TASKS)
+        odd |= settings.get("epochs") != profile.settings.get("epochs")
         if odd:  # no candidate of the main comparison
             settings["study"] = "ablation"
         made.append((variant.label, RunConfig(**settings)))

@@ -109,20 +109,30 @@ def with_splits(
 ) -> FaceSet:
     """Find near-duplicates and assign train, val and test (and ``excluded``).
 
-    For seed 129 the published split of the data set, where there is one, decides first.
+    Where the project publishes a split of the data set, its groups answer if it knows all faces
+    (a search ends in the same ones, but for pairs at the threshold), and for seed 129 its sides.
     """
-    found = faces if faces.grouped else assign_groups(faces, progress=progress)
-    if split not in ("group", "random"):  # a file list of others
-        listed = published_split(faces.name, split).set_index("image")["split"]
-        found = found.subset(found.table["image"].isin(listed.index))
-        table = found.table.assign(split=found.table["image"].map(listed))
-        return limited(replace(found, table=table), limit)
-    faces = limited(found, limit)
-    published = published_split(faces.name) if seed == PUBLISHED_SEED else None
+    published = published_split(faces.name)
+    known = published is not None and faces.table["image"].isin(published["image"]).all()
+    if known:
+        groups = faces.table["image"].map(published.set_index("image")["group"])
+        found = replace(faces, table=faces.table.assign(group=groups))
+    else:
+        found = faces if faces.grouped else assign_groups(faces, progress=progress)
+    if split not in ("group", "random"):
+        return limited(_listed(found, split), limit)
+    faces, published = limited(found, limit), published if seed == PUBLISHED_SEED else None
     table = faces.table.assign(split=assign_splits(faces.table, seed, split, published))
     if split == "group":
         check_no_leak(table)
     return replace(faces, table=table)
+
+
+def _listed(faces: FaceSet, kind: str) -> FaceSet:
+    """The faces of a file list of others, on its sides."""
+    sides = faces.table["image"].map(published_split(faces.name, kind).set_index("image")["split"])
+    faces = faces.subset(sides.notna())
+    return replace(faces, table=faces.table.assign(split=sides.dropna().to_numpy()))
 
 
 def prepare(
