@@ -1,4 +1,4 @@
-"""What a user feels: how long things take, and how much memory.
+"""What a user feels: how long things take.
 
 ``python -m utils.bench [--list] [--rows a,b] [--quick]`` (or ``./run_all.sh bench``) writes
 ``reports/benchmarks``. Both sides of a ratio run in one process, in turns; the medians of five
@@ -24,7 +24,6 @@ import keras
 import numpy as np
 import pandas as pd
 import psutil
-import tensorflow as tf
 from tf_keras_vis.gradcam import Gradcam
 
 from utils import datasets, models
@@ -33,7 +32,7 @@ from utils.datasets.store import load_stored
 from utils.explain import cams, maps
 from utils.explain.target import explain_target
 from utils.files import read_json, write_aside, write_json
-from utils.paths import ROOT, runs_dir, weights_dir
+from utils.paths import ROOT, weights_dir
 from utils.training import batches, features, losses
 from utils.training.machine import describe_machine
 from utils.vocabulary import TASKS
@@ -102,9 +101,7 @@ class Row:
 
     def value(self, found: Measured) -> float:
         """What is judged."""
-        if self.unit == "times":
-            return found.baseline / found.ours
-        return max(0.0, 1 - found.baseline / found.ours) if self.unit == "share" else found.ours
+        return found.baseline / found.ours if self.unit == "times" else found.ours
 
 
 def _apart(there, here) -> float:
@@ -170,22 +167,6 @@ def probe(bench: Bench) -> Measured:
     return Measured(sum(ours), sum(whole), note, "probabilities", max(apart), 5e-3)
 
 
-def input_share(bench: Bench) -> Measured:
-    """Full fine-tuning steps on batches from the image store, and on one that is there."""
-    size, steps, batch = bench.pick(128, 64), bench.pick(60, 2), 32
-    table, images = bench.faces(min(steps * batch, 600), size)
-    name = bench.pick(SHIPPED, "alexnet")
-    network = networks.build_network(name, size, TASKS, weights="none")
-    network.compile(keras.optimizers.AdamW(1e-4), **losses.losses_and_metrics(TASKS))
-    rows = np.resize(np.arange(len(images)), steps * batch)
-    stored = batches.Batches(images, losses.targets(table, TASKS), rows, batch)
-    there = tf.data.Dataset.from_tensors(stored[0]).repeat(steps)
-    fit = functools.partial(network.fit, verbose=0, shuffle=False)
-    taken, _ = bench.in_turns(ours=lambda: fit(stored), there=lambda: fit(there))
-    note = f"{name}, {steps} steps of {batch} faces at {size} px"
-    return Measured(taken["ours"] / steps, taken["there"] / steps, note)
-
-
 def gradcam(bench: Bench) -> Measured:
     """Maps of the shipped network by one compiled graph, and by tf-keras-vis."""
     network = models.load(SHIPPED)
@@ -220,23 +201,6 @@ def report(bench: Bench) -> Measured:
     return Measured(taken["ours"], None, note, "of values stored at training", apart, 1e-4)
 
 
-def memory(bench: Bench) -> Measured:
-    """Peak of a whole linear probe: notebook 02 in a process of its own."""
-    import papermill  # here: of the extra `bench`, and for this row alone
-
-    size, given = bench.pick(224, 64), {"backbone": "alexnet", "protocol": "linear_probe"}
-    given |= {"dataset": bench.dataset, "weights": bench.weights, "input_size": size}
-    given |= {"epochs": 1, "limit": bench.pick(0, 240)}
-    notebook = str(ROOT / "notebooks" / "02_finetune_backbone.ipynb")
-    options = {"cwd": str(ROOT), "kernel_name": "python3", "progress_bar": False}
-    papermill.execute_notebook(notebook, None, given, **options)
-    (folder,) = [path.parent for path in runs_dir().glob("*/metrics.json")]
-    n = len(pd.read_parquet(folder / "predictions.parquet"))
-    peak = read_json(folder / "cost.json")["peak_memory_mb"] / 1e3
-    note = f"AlexNet, one epoch, {n:,} faces; once, mapped pages counted"
-    return Measured(peak, n * size**2 * 3 * 4 / 1e9, note)
-
-
 def latency(bench: Bench) -> Measured:
     """One face through the shipped network."""
     network, calls = models.load(SHIPPED), range(bench.pick(50, 3))
@@ -253,14 +217,11 @@ def latency(bench: Bench) -> Measured:
 _ROWS = [
     ("the study on drawn faces", smoke, "run_all.sh smoke", "", 360, "s"),
     ("linear probes of four backbones", probe, "heads on features", "fit, backbone frozen", 25),
-    ("step lost to input", input_share, "image store", "a batch that is there", 0.02, "share"),
     ("Grad-CAM of many faces", gradcam, "one graph", "tf-keras-vis, face by face", 4),
     ("report from committed predictions", report, "utils.evaluation", "", 120, "s"),
-    ("memory of a run", memory, "notebook 02", "faces as float32 (computed)", 4, "GB"),
     ("one face, shipped network", latency, "predict_on_batch", "predict", 50, "ms"),
 ]
 ROWS = {one[1].__name__: Row(*one) for one in _ROWS}
-GPU_GOALS = {"input_share": 0.05}
 
 
 def measure(name: str, bench: Bench) -> dict:
@@ -271,9 +232,8 @@ def measure(name: str, bench: Bench) -> dict:
         with mock.patch.dict(os.environ, FACES_WORK_DIR=folder):
             found = row.run(bench)
     value = row.value(found)
-    goal = GPU_GOALS.get(name, row.goal) if about["device"] == "gpu" else row.goal
-    met = value >= goal if row.unit == "times" else value <= goal
-    told = {"row": name, "value": value, "goal": goal, "met": met, "machine": about}
+    met = value >= row.goal if row.unit == "times" else value <= row.goal
+    told = {"row": name, "value": value, "goal": row.goal, "met": met, "machine": about}
     return told | {"agree": found.apart <= found.allowed} | asdict(found) | vars(bench)
 
 
@@ -287,7 +247,7 @@ def _cells(told: dict) -> dict[str, str]:
         "measured": f"{told['value']:.3g} {row.unit}",
         "goal": f"at {'least' if row.unit == 'times' else 'most'} {told['goal']:g}",
         "met": "quick: means nothing" if told["quick"] else "yes" if told["met"] else "**no**",
-        "sides": f"{row.ours} {told['ours']:.3g}{other}{'' if row.unit in ('GB', 'ms') else ' s'}",
+        "sides": f"{row.ours} {told['ours']:.3g}{other}{'' if row.unit == 'ms' else ' s'}",
         "results differ by": f"{told['apart']:.1e} {told['compared']}" if told["compared"] else "",
         "how": f"{told['note']}; {told['dataset']}",
         "machine": ", ".join(map(str, where)),

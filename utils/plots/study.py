@@ -272,6 +272,13 @@ def ablations(held, study, dataset):
     test = {"tint": theme.ORANGE, "mark": "s", "name": "test faces", "shift": 0.15}
     val = _panels(rows[~on_test], name="validation faces", shift=-0.15)
     figure = theme.dot_panels(pd.concat([val, _panels(rows[on_test], **test)]), ZERO)
+    for axes in figure.axes:  # a few large changes would hide all small ones
+        near, far = (0.5, 3) if axes.get_xlabel() == "years" else (2, 15)
+        axes.set_xscale("symlog", linthresh=near, linscale=0.5)
+        axes.set_xticks(
+            (-far, -near, 0, near, far), [f"{x:g}" for x in (-far, -near, 0, near, far)]
+        )
+        axes.set_xticks([], minor=True)
     judged = rows[(rows["split"] == "val") & (rows["task"] == "age") & (rows["p_holm"] < 0.05)]
     top = judged.sort_values("value").iloc[[0, -1][: len(judged)]]
     told = [f"{row.change} ({row.variant}) {row.value:+.2f} years" for row in top.itertuples()]
