@@ -60,11 +60,11 @@ def test_the_ablations_are_sound():
     named = {one.name for one in profile.ablations}
     assert named >= {"start", "image_mode", "age", "tasks", "flip_tta", "first_study"}
     configs = plan.configs(profile)
-    later = [bool(config.start_from) for config in configs]
-    assert sum(later) == 2 and later[-2:] == [True, True]  # these come last
+    later = [bool(config.start_from or config.teachers) for config in configs]
+    assert sum(later) == 3 and later[-3:] == [True] * 3  # these come last
     wanted = {k: v for k, v in profile.primary.items() if k in plan.RunConfig.model_fields}
     main = [c for c in configs if wanted.items() <= c.model_dump().items()]
-    fair = [c for c in main if c.learning_rate]
+    fair = [c for c in main if c.learning_rate and (c.split, c.study) == ("group", "")]
     main = [(c.model, c.seed) for c in fair if not c.start_from]
     assert sorted(main) == [(name, seed) for name in ALL.split() for seed in (129, 130, 131)]
     odd = {config.run: config.study for config in configs}

@@ -31,7 +31,6 @@ from utils.vocabulary import modern, run_label
 
 RESULT_COLUMNS = "run dataset model protocol task metric split value n seed ci_low ci_high".split()
 _DIGESTED = "config.json history.csv predictions.parquet cost.json model.keras".split()
-_EXPORTED = ("config.json", "cost.json", "environment.json", "history.csv")
 _LOOKED_UP = ("dataset", "model", "seed")  # before all others are compared
 
 
@@ -231,10 +230,13 @@ def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
     with locked(path):  # two exports at once lose no row
         known = [read_table(path)] if path.is_file() else []
         for folder in map(Path, folders):
-            check_files(folder, *_EXPORTED, "metrics.json", "predictions.parquet")
+            held = {*_DIGESTED, "environment.json", "metrics.json"}
+            if not (folder / "model.keras").is_file():  # stayed on the machine that trained it
+                held.remove("model.keras")
+            check_files(folder, *held)
             rows = [modern(row) for row in _read(folder / "metrics.json", "rows")["rows"]]
             known = [old[old["run"] != folder.name] for old in known] + [pd.DataFrame(rows)]
-            for name in _EXPORTED:
+            for name in ("config.json", "cost.json", "environment.json", "history.csv"):
                 with write_aside(study / "runs" / folder.name / name) as aside:
                     shutil.copyfile(folder / name, aside)
             table = read_table(folder / "predictions.parquet")
