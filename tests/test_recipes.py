@@ -146,15 +146,13 @@ def test_averaged_weights_are_what_is_tested_and_kept():
         on_train_batch_end=lambda *_, **__: raw.append(model.get_weights()[0].item()),
         on_epoch_end=lambda *_, **__: kept.append(model.get_weights()[0].item()),
     )
-    start = model.get_weights()[0].item()
     data = np.ones((1, 1)), np.full((1, 1), 3.0)
     model.fit(*data, epochs=3, callbacks=[AveragedWeights(0), watch], verbose=0)
-    mean, expected = start, []
-    for value in raw:
-        mean = 0.9 * mean + 0.1 * value
-        expected.append(mean)
+    expected = raw[:1]  # the average begins with the first step
+    for value in raw[1:]:
+        expected.append(0.9 * expected[-1] + 0.1 * value)
     assert kept == pytest.approx(expected, rel=1e-4)
-    assert model.get_weights()[0].item() == pytest.approx(mean, rel=1e-4)
+    assert model.get_weights()[0].item() == pytest.approx(expected[-1], rel=1e-4)
 
 
 # ---------------------------------------------------------------- parts of the training faces
