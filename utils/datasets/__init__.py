@@ -104,21 +104,27 @@ def limited(faces: FaceSet, limit: int) -> FaceSet:
     return faces.subset(faces.table["group"].isin(chosen))
 
 
+def _with_groups(faces: FaceSet, progress: bool = True) -> FaceSet:
+    """Put near-duplicates into one group.
+
+    Where the project publishes a split that knows all faces, its groups answer: a search ends in
+    the same ones, but for pairs at the threshold, which rounding decides.
+    """
+    published = published_split(faces.name)
+    if published is None or not faces.table["image"].isin(published["image"]).all():
+        return faces if faces.grouped else assign_groups(faces, progress=progress)
+    groups = faces.table["image"].map(published.set_index("image")["group"])
+    return replace(faces, table=faces.table.assign(group=groups))
+
+
 def with_splits(
     faces: FaceSet, split: str = "group", seed: int = 129, limit: int = 0, progress: bool = True
 ) -> FaceSet:
     """Find near-duplicates and assign train, val and test (and ``excluded``).
 
-    Where the project publishes a split of the data set, its groups answer if it knows all faces
-    (a search ends in the same ones, but for pairs at the threshold), and for seed 129 its sides.
+    Where the project publishes a split of the data set, its sides answer for seed 129.
     """
-    published = published_split(faces.name)
-    known = published is not None and faces.table["image"].isin(published["image"]).all()
-    if known:
-        groups = faces.table["image"].map(published.set_index("image")["group"])
-        found = replace(faces, table=faces.table.assign(group=groups))
-    else:
-        found = faces if faces.grouped else assign_groups(faces, progress=progress)
+    found, published = _with_groups(faces, progress), published_split(faces.name)
     if split not in ("group", "random"):
         return limited(_listed(found, split), limit)
     faces, published = limited(found, limit), published if seed == PUBLISHED_SEED else None
