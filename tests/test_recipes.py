@@ -169,13 +169,19 @@ def test_folds_part_the_training_faces_and_keep_groups_whole():
     assert all(table["group"][one].isin(table["group"][train & ~one]).sum() == 0 for one in held)
 
 
+PHASE = {"epochs": 2, "rate": 0.01, "factor": 0.5, "every": 1}
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         ({"fold": "4/3"}, "fold='4/3': expected such as 1/3"),
         ({"fold": "third"}, "fold='third'"),
-        ({"mixup": 0.2, "protocol": "partial"}, "mixup, age_width, joint and teachers need whole"),
-        ({"joint": "wiki", "age_loss": "class"}, "need whole pictures and the usual heads"),
+        ({"mixup": 0.2, "protocol": "partial"}, "mixup: not for protocol partial, cached features"),
+        ({"augmentation": "cutout", "protocol": "linear_probe"}, "augmentation: not for protocol"),
+        ({"ema": 0.9, "protocol": "regress"}, "ema: not for protocol regress"),
+        ({"ema": 0.9, "phases": [PHASE]}, "ema: not for protocol finetune, .* or phases"),
+        ({"joint": "wiki", "age_loss": "class"}, "need the usual heads and losses"),
         ({"ema": 1.0}, "ema=1.0"),
         ({"augmentation": "strong"}, "augmentation='strong'"),
     ],
@@ -190,6 +196,9 @@ def test_a_recipe_is_an_ablation_with_a_name_of_its_own():
     config = RunConfig(ema=0.998, fold="2/3", joint="wiki", epochs=20)
     assert config.study == "ablation" and RunConfig().study == ""
     assert config.run.endswith("seed129-ema0.998-with_wiki-without_2of3-20_epochs")
+    assert config.label == (
+        "MobileNetV2, full fine-tuning, 96 px, averaged weights, two data sets, less a fold"
+    )
 
 
 def test_a_list_of_files_decides_alone(monkeypatch, tmp_path):

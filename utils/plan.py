@@ -114,9 +114,8 @@ class RunConfig(Checked):
     layer_decay: float = pydantic.Field(1.0, gt=0, le=1)  # first layer's rate, of the heads'
     age_width: Literal["constant", "growing"] = "constant"  # of the target: `training.soft`
     joint: str = ""  # data set whose training faces are learned from too (`datasets.joint`)
-    fold: str = pydantic.Field(
-        "", pattern=r"^(\d+/\d+)?$"
-    )  # 2/3: that third is left out of training
+    # 2/3: the second third of the training faces is left out.
+    fold: str = pydantic.Field("", pattern=r"^(\d+/\d+)?$")
     teachers: list[str] = []  # runs whose mean is the target of faces that they did not see
     phases: list[dict] = []  # step decay (`utils.training.schedules.step_decay`), not the cosine
     dataset_options: dict = {}  # for the loader
@@ -151,19 +150,35 @@ class RunConfig(Checked):
                 raise ValueError(f"phase {phase} of phases: expected a dict with {sorted(keys)}")
         if self.phases:
             self.epochs = sum(phase["epochs"] for phase in self.phases)
+        if not self.epochs and not self.start_from:
+            raise ValueError("epochs=0: expected at least 1, or a run in start_from to score")
+        self._check_recipe()
+        if self._unusual(PLAIN):
+            self.study = "ablation"
+        return self
+
+    def _unusual(self, names) -> list[str]:
+        fields = type(self).model_fields
+        return [name for name in names if getattr(self, name) != fields[name].default]
+
+    def _check_recipe(self) -> None:
+        """What a training would pass over in silence is an error."""
         part, _, parts = self.fold.partition("/")
         if self.fold and not 1 <= int(part) <= int(parts):
             raise ValueError(f"fold={self.fold!r}: expected such as 1/3, 2/3 or 3/3")
-        if not self.epochs and not self.start_from:
-            raise ValueError("epochs=0: expected at least 1, or a run in start_from to score")
-        if self.soft and (self.cached or self.age_loss != "distribution" or self.head_width):
+        own = self.protocol in OWN_NETWORKS
+        idle = self._unusual(_RECIPE) if own else []
+        if self.cached:
+            idle = self._unusual(name for name in _RECIPE if name not in ("ema", "fold"))
+        if self.phases and not own:
+            idle += self._unusual(("ema", "layer_decay"))
+        if idle:
             raise ValueError(
-                "mixup, age_width, joint and teachers need whole pictures and the usual heads: "
-                "cache_features=false (or protocol finetune), age_loss distribution, head_width 0"
+                f"{', '.join(idle)}: not for protocol {self.protocol}, cached features or phases; "
+                "expected pictures through a whole backbone (protocol finetune), without phases"
             )
-        if any(getattr(self, name) != type(self).model_fields[name].default for name in PLAIN):
-            self.study = "ablation"
-        return self
+        if self.soft and (self.age_loss != "distribution" or self.head_width):
+            raise ValueError("mixup, age_width, joint and teachers need the usual heads and losses")
 
     @property
     def cached(self) -> bool:
@@ -193,16 +208,8 @@ class RunConfig(Checked):
 
 
 # A run of the main comparison has their defaults; another value makes an ablation.
-PLAIN = (
-    "age_loss",
-    "image_mode",
-    "flip_tta",
-    "augment",
-    "head_width",
-    "start_from",
-    "augmentation",
-)
-PLAIN += ("mixup", "ema", "layer_decay", "age_width", "joint", "fold", "teachers")
+_RECIPE = "augmentation mixup ema layer_decay age_width joint fold teachers".split()
+PLAIN = ("age_loss", "image_mode", "flip_tta", "augment", "head_width", "start_from", *_RECIPE)
 SILENT = ("profile", "study")  # say who asked, not what is computed
 
 

@@ -156,12 +156,20 @@ def in_words(task: str, *value) -> str:
 # What a run changes against the study's usual settings, in words: (field, usual value, words).
 _CHANGES = (
     ("weights", "imagenet", {"none": "random weights", "shipped": "from the shipped network"}),
-    ("split", "group", {"random": "random split"}),
+    ("split", "group", {"random": "random split", "coral": "CORAL's files"}),
     ("image_mode", "colour", {"grey": "grey", "colour48": "48 px detail", "grey48": "48 px grey"}),
     ("age_loss", "distribution", {"class": "ages as classes", "ordinal": "ordinal ages"}),
     ("age_loss", "distribution", {"regression": "age as one value"}),
     ("flip_tta", True, {False: "no flip TTA"}),
     ("augment", True, {False: "no augmentation"}),
+    ("augmentation", "usual", {"cutout": "cutout", "randaugment": "RandAugment"}),
+    ("age_width", "constant", {"growing": "growing width"}),
+    *(
+        ("mixup", 0.0, "mixup"),
+        ("ema", 0.0, "averaged weights"),
+        ("layer_decay", 1.0, "layer decay"),
+    ),
+    *(("joint", "", "two data sets"), ("fold", "", "less a fold"), ("teachers", [], "distilled")),
 )
 
 
@@ -183,8 +191,10 @@ def run_label(config: dict) -> str:
     own = protocol in OWN_NETWORKS
     for field, usual, words in _CHANGES:
         value = config.get(field, usual)
-        if value != usual and value in words and not (own and field == "weights"):
-            parts.append(words[value])
+        if isinstance(words, dict):  # else the same words for each value
+            words = words.get(value) if isinstance(value, str | bool) else None
+        if value != usual and words and not (own and field == "weights"):
+            parts.append(words)
     tasks = config.get("tasks") or TASKS
     if not own and set(tasks) < set(TASKS) and protocol != "off_the_shelf":
         parts.append(" and ".join(TASK_LABELS[task] for task in tasks) + " only")

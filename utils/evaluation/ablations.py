@@ -74,12 +74,14 @@ def ensemble_members(comparison, backbones):
     return dict(zip(rows["run"], rows["label"], strict=True))
 
 
-def wide_members(study, settings):
-    """Runs whose configuration has, of each setting, one of the listed values; none if none is."""
+def wide_members(study, settings, dataset):
+    """Runs on a data set that have, of each of `settings`, one of the listed values."""
     return [
         run
         for run, told in study.configs.items()
-        if settings and all(told.get(name) in values for name, values in settings.items())
+        if settings
+        and told["dataset"] == dataset
+        and all(told.get(name) in values for name, values in settings.items())
     ]
 
 

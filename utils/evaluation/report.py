@@ -99,9 +99,7 @@ def _systems(study, every, scored, dataset, listed, drawn):
     """The comparison of a data set with its two ensembles, and the members of the first."""
     table = tables.comparison(study, scored, dataset)
     members = ablations.ensemble_members(table, listed.ensemble)
-    wide = ablations.wide_members(every, listed.wide_ensemble)
-    wide = [run for run in wide if every.configs[run]["dataset"] == dataset]
-    for runs in (members, wide):
+    for runs in (members, ablations.wide_members(every, listed.wide_ensemble, dataset)):
         table = ablations.with_ensemble(table, every, runs, dataset, *drawn)
     return table, members
 

@@ -275,9 +275,8 @@ def ablations(held, study, dataset):
     for axes in figure.axes:  # a few large changes would hide all small ones
         near, far = (0.5, 3) if axes.get_xlabel() == "years" else (2, 15)
         axes.set_xscale("symlog", linthresh=near, linscale=0.5)
-        axes.set_xticks(
-            (-far, -near, 0, near, far), [f"{x:g}" for x in (-far, -near, 0, near, far)]
-        )
+        marks = (-far, -near, 0, near, far)
+        axes.set_xticks(marks, map("{:g}".format, marks))
         axes.set_xticks([], minor=True)
     judged = rows[(rows["split"] == "val") & (rows["task"] == "age") & (rows["p_holm"] < 0.05)]
     top = judged.sort_values("value").iloc[[0, -1][: len(judged)]]

@@ -77,10 +77,8 @@ class Batches(keras.utils.PyDataset):
         if not self.mixup:
             return np.ascontiguousarray(x), y
         random = np.random.default_rng([self.seed, self.epoch, index])
-        other, share = (
-            random.permutation(len(rows)),
-            np.float32(random.beta(self.mixup, self.mixup)),
-        )
+        other, share = random.permutation(len(rows)), random.beta(self.mixup, self.mixup)
+        share = np.float32(share)
         x, *mixed = (share * one + (1 - share) * one[other] for one in (x, *y.values()))
         return x, dict(zip(y, mixed, strict=True))
 
