@@ -179,7 +179,7 @@ def test_defaults_are_a_step_of_smoke(name):
     """So what a newcomer sees who opens a notebook beats the baseline too (the test above)."""
     found = inspect_notebook(str(FOLDER / f"{name}.ipynb"))
     defaults = {key: ast.literal_eval(one["default"]) for key, one in found.items()}
-    for key in ("precision", "batch_size", "profile", "show_faces", "force"):  # the machine's; pages
+    for key in ("precision", "batch_size", "profile", "show_faces", "force"):  # of the machine
         del defaults[key]
     steps = plan.steps(plan.load_profile("smoke"))
     assert any(defaults.items() <= step.parameters.items() for step in steps if step.config)
