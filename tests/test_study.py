@@ -80,6 +80,8 @@ def test_changed_labels_do_not_return_the_old_run(runs):
     make_run(study.begin(CONFIG, "d"))
     with pytest.raises(ValueError, match="its faces, labels or split were others"):
         study.begin(CONFIG, "labels changed")
+    with pytest.raises(ValueError, match="its faces, labels or split were others"):
+        study.begin(CONFIG, "d", joint_fingerprint="of another set to learn from")
     assert not (study.begin(CONFIG, "labels changed", force=True) / "metrics.json").exists()
 
 

@@ -121,8 +121,9 @@ def begin(config: RunConfig, data_digest: str, force: bool = False, **facts) -> 
     The folder stays locked until the process ends: a second process that asks for the same run
     waits, and then finds it finished. `config` has its batch size and precision settled
     (`utils.training.machine.settle`); `data_digest` is that of `utils.datasets.Prepared`; `force`
-    starts anew; `facts` such as ``n_train`` go into ``config.json``. A ValueError says in what a
-    run of that name differs: settings, data, or the code that began it.
+    starts anew; `facts` such as ``n_train`` go into ``config.json``, among them that digest of
+    another set to learn from (``joint_fingerprint``). A ValueError says in what a run of that name
+    differs: settings, data, or the code that began it.
     """
     folder = folder_of(config)
     hold_lock(folder)
@@ -135,11 +136,14 @@ def begin(config: RunConfig, data_digest: str, force: bool = False, **facts) -> 
         shutil.rmtree(folder)
     digests = {"data_fingerprint": data_digest, "code_fingerprint": code_digest()}
     if is_complete(folder) or (folder / "config.json").is_file():
-        _check_same(config, folder, digests)
+        _check_same(config, folder, facts | digests)
         return folder
     content = {"run": folder.name, "label": config.label} | config.model_dump()
     write_json(folder / "config.json", content | facts | digests)
     return folder
+
+
+_FACES = ("data_fingerprint", "joint_fingerprint")
 
 
 def _check_same(config: RunConfig, folder: Path, digests: dict) -> None:
@@ -147,7 +151,7 @@ def _check_same(config: RunConfig, folder: Path, digests: dict) -> None:
     stored = read_config(folder)
     other = differences(config, stored)
     told = [f"{name}: {old!r} there, {new!r} wanted" for name, (new, old) in other.items()]
-    if stored.get("data_fingerprint") != digests["data_fingerprint"]:
+    if any(stored.get(name) != digests.get(name) for name in _FACES):
         told.append("its faces, labels or split were others")
     # Finished runs stand, whatever came later; half a training must not mix two codes.
     if not is_complete(folder) and stored.get("code_fingerprint") != digests["code_fingerprint"]:
