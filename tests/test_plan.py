@@ -61,7 +61,7 @@ def test_the_ablations_are_sound():
     assert named >= {"start", "image_mode", "age", "tasks", "flip_tta", "first_study"}
     configs = plan.configs(profile)
     later = [bool(config.start_from or config.teachers) for config in configs]
-    assert sum(later) == 3 and later[-3:] == [True] * 3  # these come last
+    assert sum(later) == 4 and later[-4:] == [True] * 4  # these come last
     wanted = {k: v for k, v in profile.primary.items() if k in plan.RunConfig.model_fields}
     main = [c for c in configs if wanted.items() <= c.model_dump().items()]
     fair = [c for c in main if c.learning_rate and (c.split, c.study) == ("group", "")]
@@ -76,9 +76,12 @@ def test_the_ablations_are_sound():
     minutes = minutes[: later.index(True)]
     assert minutes == sorted(minutes)  # cheapest first
     without = [config for config in configs if not config.epochs]
-    assert [(c.flip_tta, c.start_from) for c in without] == [
-        (False, "utkface-mobilenetv2-finetune-128-seed129")
+    start = "utkface-mobilenetv2-finetune-128-seed129"
+    assert [(c.flip_tta, c.zoom_tta, c.start_from) for c in without] == [
+        (False, 0.0, start),
+        (True, 0.05, f"{start}-rate0.001-distilled"),
     ]
+    assert [bool(config.teachers) for config in configs[-4:]] == [True, False, False, False]
 
 
 def test_the_published_runs_are_found_by_their_settings():

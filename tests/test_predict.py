@@ -232,7 +232,7 @@ def test_a_grey_networks_pictures_are_grey_and_it_may_go_without_the_mirror(work
     watched = mock.Mock(wraps=predict.predict_average)
     monkeypatch.setattr(predict, "predict_average", watched)
     scorer.outputs([Image.fromarray(crop)])
-    assert watched.call_args.kwargs == {"flip_tta": False}
+    assert watched.call_args.kwargs == {"flip_tta": False, "zoom_tta": 0.0}
 
 
 def test_photographs_are_turned_as_their_camera_says(run, tmp_path):

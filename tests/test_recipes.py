@@ -179,6 +179,7 @@ PHASE = {"epochs": 2, "rate": 0.01, "factor": 0.5, "every": 1}
         ({"fold": "third"}, "fold='third'"),
         ({"mixup": 0.2, "protocol": "partial"}, "mixup: not for protocol partial, cached features"),
         ({"augmentation": "cutout", "protocol": "linear_probe"}, "augmentation: not for protocol"),
+        ({"zoom_tta": 0.05, "protocol": "linear_probe"}, "zoom_tta: not for protocol"),
         ({"ema": 0.9, "protocol": "regress"}, "ema: not for protocol regress"),
         ({"ema": 0.9, "phases": [PHASE]}, "ema: not for protocol finetune, .* or phases"),
         ({"joint": "wiki", "age_loss": "class"}, "need the usual heads and losses"),

@@ -29,6 +29,7 @@ from utils.training.predicting import (
     predict_average,
     prediction_columns,
     predictions_table,
+    zoomed,
 )
 from utils.training.schedules import schedule_of, step_decay, warmup_cosine
 
@@ -303,8 +304,9 @@ def test_a_training_goes_on_from_another_run_at_another_size(work_dir):
         run_cells(small(**again | {"start_from": "nothing", "seed": 5}))
     with pytest.raises(ValueError, match="other weights"):
         run_cells(small(**again | {"input_size": 64, "model": "alexnet"}))
-    # Only scored, without flip TTA: nothing is trained, the history is that of the first.
-    scored = train(small(tasks=["gender"], start_from=first.name, epochs=0, flip_tta=False))
+    # Only scored, in other views: nothing is trained, the history is that of the first.
+    views = {"flip_tta": False, "zoom_tta": 0.1}
+    scored = train(small(tasks=["gender"], start_from=first.name, epochs=0, **views))
     assert_same(weights_of(first), weights_of(scored))
     assert (scored / "history.csv").read_bytes() == (first / "history.csv").read_bytes()
     p = [pd.read_parquet(one / "predictions.parquet") for one in (first, scored)]
@@ -505,6 +507,23 @@ def test_flip_tta_is_the_mean_over_picture_and_mirror_image(faces):
     )
     mirrored = network.predict(faces.images[:8, :, ::-1], verbose=0)["gender"]
     np.testing.assert_allclose(both, (alone + mirrored) / 2, atol=1e-5)
+
+
+def test_zoom_tta_is_the_mean_over_smaller_and_larger_pictures_too(faces):
+    larger = zoomed(faces.images[:2], 2.0)
+    assert larger.dtype == "float32"
+    middle = np.asarray(faces.images[:2, 16:48, 16:48], float)
+    shrunk = larger.reshape(2, 32, 2, 32, 2, 3).mean(axis=(2, 4))
+    assert np.abs(shrunk - middle).mean() < 5  # the middle half, twice as large
+    assert (zoomed(faces.images[:2], 0.5)[:, 0] == zoomed(faces.images[:2], 0.5)[:, 8]).all()
+    np.testing.assert_allclose(zoomed(faces.images[:2], 1.0), faces.images[:2], atol=1e-3)
+
+    network = build_network("alexnet", 64, ["gender"], weights="none")
+    said = predict_average(network, faces.images, np.arange(8), zoom_tta=0.05)["gender"]
+    views = [faces.images[:8], *(zoomed(faces.images[:8], factor) for factor in (0.95, 1.05))]
+    views += [view[:, :, ::-1] for view in views]
+    expected = np.mean([network.predict(np.array(v), verbose=0)["gender"] for v in views], axis=0)
+    np.testing.assert_allclose(said, expected, atol=1e-5)
 
 
 def test_columns_of_predictions_by_hand(faces):

@@ -36,6 +36,7 @@ _NAME_PARTS = {
     "augment": (True, "plain"),
     "cache_features": (True, "uncached"),
     "flip_tta": (True, "no_flip"),
+    "zoom_tta": (0.0, "zoom{:g}"),
     "augmentation": ("usual", "{}"),
     "mixup": (0.0, "mixup{:g}"),
     "ema": (0.0, "ema{:g}"),
@@ -123,6 +124,7 @@ class RunConfig(Checked):
     # What is left of each picture: without its colour, or shrunk to 48 pixels first.
     image_mode: Literal["colour", "grey", "colour48", "grey48"] = "colour"
     flip_tta: bool = True  # average each prediction over picture and mirror image
+    zoom_tta: float = pydantic.Field(0.0, ge=0, lt=1)  # ... and both smaller and larger by this
     head_width: int = pydantic.Field(0, ge=0)  # outputs a softmax at least; 0: one a class
     start_from: str = ""  # run folder whose network, of any input size, the training goes on from
     profile: str = ""  # who asked for the run
@@ -169,7 +171,7 @@ class RunConfig(Checked):
         own = self.protocol in OWN_NETWORKS
         idle = self._unusual(_RECIPE) if own else []
         if self.cached:
-            idle = self._unusual(name for name in _RECIPE if name not in ("ema", "fold"))
+            idle = self._unusual(n for n in ("zoom_tta", *_RECIPE) if n not in ("ema", "fold"))
         if self.phases and not own:
             idle += self._unusual(("ema", "layer_decay"))
         if idle:
@@ -209,7 +211,7 @@ class RunConfig(Checked):
 
 # A run of the main comparison has their defaults; another value makes an ablation.
 _RECIPE = "augmentation mixup ema layer_decay age_width joint fold teachers".split()
-PLAIN = ("age_loss", "image_mode", "flip_tta", "augment", "head_width", "start_from", *_RECIPE)
+PLAIN = "age_loss image_mode flip_tta zoom_tta augment head_width start_from".split() + _RECIPE
 SILENT = ("profile", "study")  # say who asked, not what is computed
 
 
@@ -364,8 +366,11 @@ def _planned(profile, only, seeds) -> list[tuple[RunConfig, float]]:
         for variant, (_, config) in zip(ablation.variants, made, strict=True):
             if not only or config.model in only:
                 found.setdefault(config.run, (config, variant.minutes))
-    late = ("start_from", "teachers")  # they need other runs
-    return sorted(found.values(), key=lambda one: (any(getattr(one[0], k) for k in late), one[1]))
+
+    def order(one):  # what needs other runs is last
+        return bool(one[0].start_from), bool(one[0].teachers), one[1]
+
+    return sorted(found.values(), key=order)
 
 
 def _of_training(profile: Profile, training: Training, seed: int, only=()) -> list[RunConfig]:

@@ -66,8 +66,8 @@ class Scorer:
     def outputs(self, crops: Iterable[Image.Image]) -> dict[str, np.ndarray]:
         """Outputs by task, without surplus ones, averaged over crop and mirror image."""
         pixels = np.stack([np.asarray(crop) for crop in crops])
-        flip = bool(self.about.get("flip_tta", True))
-        said = predict_average(self.network, pixels, np.arange(len(pixels)), BATCH, flip_tta=flip)
+        views = {k: self.about.get(k, v) for k, v in (("flip_tta", True), ("zoom_tta", 0.0))}
+        said = predict_average(self.network, pixels, np.arange(len(pixels)), BATCH, **views)
         return without_surplus(said)
 
 

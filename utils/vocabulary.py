@@ -165,6 +165,7 @@ _CHANGES = (
     ("augmentation", "usual", {"cutout": "cutout", "randaugment": "RandAugment"}),
     ("age_width", "constant", {"growing": "growing width"}),
     *(
+        ("zoom_tta", 0.0, "zoom TTA"),
         ("mixup", 0.0, "mixup"),
         ("ema", 0.0, "averaged weights"),
         ("layer_decay", 1.0, "layer decay"),

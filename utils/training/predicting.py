@@ -2,15 +2,18 @@
 
 import numpy as np
 import pandas as pd
+from keras import ops
 
 from utils.datasets.progress import progress_bar
 from utils.vocabulary import AGE_BINS, CLASSES, OUTPUTS, age_bin, probability_columns
 
 
 def predict_average(
-    model, inputs, rows, batch_size=64, variants=False, flip_tta=True, progress=False
+    model, inputs, rows, batch_size=64, variants=False, flip_tta=True, progress=False, zoom_tta=0.0
 ) -> dict[str, np.ndarray]:
     """Average the outputs over each picture and its mirror image (flip TTA, if wanted).
+
+    With `zoom_tta`, such as 0.05, also over pictures smaller and larger by that share.
 
     `model` is a whole network and `inputs` are images [n, size, size, 3]; or, with `variants`, its
     upper part and cached features [n, 2, ...] of picture and mirror image. Without both, features
@@ -22,14 +25,29 @@ def predict_average(
         chosen = rows[start : start + batch_size]
         batch = np.asarray(inputs[chosen])
         seen = [batch[:, 0] if variants else batch]
+        if zoom_tta:
+            seen += [zoomed(batch, factor) for factor in (1 - zoom_tta, 1 + zoom_tta)]
         if flip_tta:
-            seen.append(batch[:, 1] if variants else batch[:, :, ::-1])
+            seen += [batch[:, 1]] if variants else [one[:, :, ::-1] for one in seen]
         said = [model.predict_on_batch(np.ascontiguousarray(x)) for x in seen]
         for name in said[0]:
             parts.setdefault(name, []).append(np.mean([one[name] for one in said], axis=0))
         bar.update(len(chosen))
     bar.close()
     return {name: np.concatenate(values).astype("float32") for name, values in parts.items()}
+
+
+def zoomed(pictures, factor: float) -> np.ndarray:
+    """Square pictures [n, s, s, 3], 0..255, zoomed about their centre, as float32.
+
+    Below 1 they shrink, and their edges repeat outwards.
+    """
+    scale = 1 / factor
+    move = (1 - scale) * (pictures.shape[1] - 1) / 2
+    transforms = np.tile(np.float32([scale, 0, move, 0, scale, move, 0, 0]), (len(pictures), 1))
+    ways = {"fill_mode": "nearest", "data_format": "channels_last"}
+    pictures = ops.image.affine_transform(np.float32(pictures), transforms, **ways)
+    return ops.convert_to_numpy(pictures)
 
 
 def without_surplus(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
