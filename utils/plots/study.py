@@ -48,7 +48,7 @@ def _try(report, name, function, *arguments, **options):
     try:
         report.figures[name] = function(*arguments, **options)
     except (DataError, KeyError) as error:
-        why = f"there is no table {error}" if isinstance(error, KeyError) else str(error)
+        why = f"no runs for the table {error}" if isinstance(error, KeyError) else str(error)
         report.left_out.append((f"figure {name}", why))
 
 
