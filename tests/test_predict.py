@@ -173,6 +173,22 @@ def test_onnxruntime_says_the_same(run, folder, tmp_path, capsys, monkeypatch):
         main(["--datasets", "wiki", "--model", run, "--engine", "onnx"])
 
 
+def test_a_folder_may_be_scored_from_smaller_and_larger_pictures_too(run, folder, tmp_path, capsys):
+    out = tmp_path / "x.parquet"
+    found = []
+    for more in ([], ["--zoom-tta", "0.05"], ["--zoom-tta", "0"]):
+        assert main([str(folder), "--model", run, "--out", str(out), *more]) == 0
+        found.append(pd.read_parquet(out)["pred_age"])
+    assert not np.allclose(found[0], found[1]) and np.array_equal(found[0], found[2])
+    np.testing.assert_allclose(found[0], found[1], atol=20)
+    for wrong in (["--zoom-tta", "1"], ["--zoom-tta", "-0.1"]):
+        with pytest.raises(SystemExit, match="2"):
+            main([str(folder), "--model", run, "--out", str(out), *wrong])
+        assert "expected a share below 1, such as 0.05" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["--datasets", "wiki", "--model", run, "--zoom-tta", "0.05"])
+
+
 def test_a_name_that_is_not_utf_8_is_listed_and_the_rest_goes_on(run, folder, tmp_path, capsys):
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
     try:

@@ -3,6 +3,7 @@
 ``python -m utils.predict FOLDER --model NAME --out FILE [--detect]`` writes one row a face with the
 columns of every run's ``predictions.parquet``, as CSV or parquet by the name. ``--engine onnx`` is
 several times faster, with the same numbers to 0.001; it needs the extra ``web``.
+``--zoom-tta 0.05`` scores each face smaller and larger too: better, for three times the work.
 ``python -m utils.predict --datasets fairface wiki --model NAME`` scores each set twice into
 ``reports/study/cross_dataset/``: its pictures as they are, and cut so that the face lies where it
 lay in training.
@@ -43,11 +44,14 @@ LIMIT = 2000  # faces of a data set
 
 
 class Scorer:
-    """A network, by its name in `utils.models.available`, and faces as its training showed them."""
+    """A network, by its name in `utils.models.available`, and faces as its training showed them.
 
-    def __init__(self, name: str, engine: str = "keras"):
+    `views` are other settings of its test than those of the run, such as ``zoom_tta=0.05``.
+    """
+
+    def __init__(self, name: str, engine: str = "keras", **views):
         folder = models.folder_of(name)
-        self.about = {"run": name} | models.describe(folder)
+        self.about = {"run": name} | models.describe(folder) | views
         self.network = OnnxNetwork(name) if engine == "onnx" else models.load(name)
         self.size = int(self.about["input_size"])  # pixels a side
 
@@ -114,12 +118,12 @@ def _ahead(work, names: Iterable[str]) -> Iterator[tuple[str, Future]]:
         yield from waiting
 
 
-def score_folder(folder: Path, model: str, bad: list, detect=False, keep=None, engine="keras"):
+def score_folder(folder: Path, model: str, bad: list, detect=False, keep=None, **how):
     """Yield predictions for every picture of a folder, in parts; `bad` takes others and why.
 
     With `detect` the faces are found and cropped as in training, and ``#1``, ``#2`` ... is appended
     to the name of a picture with several; else each picture is taken as a face crop. Parts stay in
-    the folder `keep`: after a stop the same call goes on from there.
+    the folder `keep`: after a stop the same call goes on from there. `how` goes to the `Scorer`.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name a folder that holds pictures")
@@ -130,8 +134,8 @@ def score_folder(folder: Path, model: str, bad: list, detect=False, keep=None, e
     files = [*paths.values(), models.network_file(models.folder_of(model))]
     found = [(str(path), path.lstat()) for path in files]
     stats = [(name, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for name, one in found]
-    job = hashlib.sha256(repr([PART, detect, engine, stats]).encode()).hexdigest()[:16]
-    scorer, bar = Scorer(model, engine), iter(progress_bar(paths, desc="predict", unit="picture"))
+    job = hashlib.sha256(repr([PART, detect, how, stats]).encode()).hexdigest()[:16]
+    scorer, bar = Scorer(model, **how), iter(progress_bar(paths, desc="predict", unit="picture"))
     for number in range(-(-len(paths) // PART)):
         make = functools.partial(_score_part, scorer, paths, itertools.islice(bar, PART), detect)
         part = cached_table(keep / job / f"{number:06d}.parquet", make) if keep else make()
@@ -157,14 +161,14 @@ def _score_part(scorer: Scorer, paths: dict, names: Iterable[str], detect: bool)
     return table.assign(error=table.get("error")).drop(columns="found", errors="ignore")
 
 
-def _write_folder(folder: Path, model: str, out: Path, detect: bool, engine: str) -> None:
+def _write_folder(folder: Path, model: str, out: Path, detect: bool, **how) -> None:
     """Score a folder into one file, with its parts beside it until it is whole."""
     if out.suffix not in (".csv", ".parquet") or out.is_dir():
         raise DataError(f"--out {out}: expected the name of a .csv or .parquet file")
     bad, keep = [], out.with_name(f".parts-{out.name}")
     check_writable(keep)
     try:
-        table = pd.concat(score_folder(folder, model, bad, detect, keep, engine), ignore_index=True)
+        table = pd.concat(score_folder(folder, model, bad, detect, keep, **how), ignore_index=True)
     finally:
         with suppress(OSError):  # parts stay
             keep.rmdir()
@@ -253,18 +257,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="file ending in .csv or .parquet")
     parser.add_argument("--detect", action="store_true", help="find and crop the faces first")
     parser.add_argument("--engine", choices=("keras", "onnx"), default="keras")
+    parser.add_argument("--zoom-tta", type=float, default=argparse.SUPPRESS, metavar="SHARE")
     parser.add_argument("--limit", type=int, default=LIMIT, help="faces of each set, 0 for all")
     parser.add_argument("--study", type=Path, default=STUDY)
     asked = parser.parse_args(arguments)
-    onnx = asked.datasets and asked.engine == "onnx"  # the study scores them with Keras
-    if onnx or bool(asked.folder) == bool(asked.datasets) or bool(asked.folder) != bool(asked.out):
+    how = {k: v for k, v in vars(asked).items() if k in ("engine", "zoom_tta")}
+    odd = asked.datasets and how != {"engine": "keras"}  # the study scores them so
+    if not 0 <= how.get("zoom_tta", 0) < 1:
+        parser.error(f"--zoom-tta {asked.zoom_tta}: expected a share below 1, such as 0.05")
+    if odd or bool(asked.folder) == bool(asked.datasets) or bool(asked.folder) != bool(asked.out):
         parser.error("expected a folder and --out, or --datasets")
     try:
         names = asked.model or list(models.available(tasks=()))[:1]
         if not names:
             raise DataError("no model is at hand; train one: ./run_all.sh smoke")
         if asked.folder:
-            _write_folder(asked.folder, names[0], asked.out, asked.detect, asked.engine)
+            _write_folder(asked.folder, names[0], asked.out, asked.detect, **how)
         else:  # what is missing is told before anything is scored
             for name in names:
                 models.folder_of(name)
