@@ -248,6 +248,12 @@ def _list(bad: list) -> None:
         print(f"left out: {name}: {reason}", file=sys.stderr)
 
 
+def _share(text: str) -> float:
+    if not 0 <= float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a share below 1, such as 0.05")
+    return float(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m utils.predict", description=__doc__)
@@ -257,14 +263,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="file ending in .csv or .parquet")
     parser.add_argument("--detect", action="store_true", help="find and crop the faces first")
     parser.add_argument("--engine", choices=("keras", "onnx"), default="keras")
-    parser.add_argument("--zoom-tta", type=float, default=argparse.SUPPRESS, metavar="SHARE")
+    parser.add_argument("--zoom-tta", type=_share, default=argparse.SUPPRESS, metavar="SHARE")
     parser.add_argument("--limit", type=int, default=LIMIT, help="faces of each set, 0 for all")
     parser.add_argument("--study", type=Path, default=STUDY)
     asked = parser.parse_args(arguments)
     how = {k: v for k, v in vars(asked).items() if k in ("engine", "zoom_tta")}
     odd = asked.datasets and how != {"engine": "keras"}  # the study scores them so
-    if not 0 <= how.get("zoom_tta", 0) < 1:
-        parser.error(f"--zoom-tta {asked.zoom_tta}: expected a share below 1, such as 0.05")
     if odd or bool(asked.folder) == bool(asked.datasets) or bool(asked.folder) != bool(asked.out):
         parser.error("expected a folder and --out, or --datasets")
     try:
