@@ -61,7 +61,7 @@ def test_the_ablations_are_sound():
     assert named >= {"start", "image_mode", "age", "tasks", "flip_tta", "first_study"}
     configs = plan.configs(profile)
     later = [bool(config.start_from or config.teachers) for config in configs]
-    assert sum(later) == 4 and later[-4:] == [True] * 4  # these come last
+    assert sum(later) == 5 and later[-5:] == [True] * 5  # these come last
     wanted = {k: v for k, v in profile.primary.items() if k in plan.RunConfig.model_fields}
     main = [c for c in configs if wanted.items() <= c.model_dump().items()]
     fair = [c for c in main if c.learning_rate and (c.split, c.study) == ("group", "")]
@@ -80,8 +80,9 @@ def test_the_ablations_are_sound():
     assert [(c.flip_tta, c.zoom_tta, c.start_from) for c in without] == [
         (False, 0.0, start),
         (True, 0.05, f"{start}-rate0.001-distilled"),
+        (True, 0.05, "utkface-alexnet-finetune-128-seed129-coral_split-rate0.0003"),
     ]
-    assert [bool(config.teachers) for config in configs[-4:]] == [True, False, False, False]
+    assert [bool(config.teachers) for config in configs[-5:]] == [True, *[False] * 4]
 
 
 def test_the_published_runs_are_found_by_their_settings():
