@@ -109,7 +109,7 @@ def test_details_no_face_and_the_whole_picture(client):
     assert face["box"] == [0, 0, 300, 200]
 
 
-def test_the_age_interval_is_stretched_where_it_was_sized(client, analyst, monkeypatch):
+def test_the_age_interval_is_scaled_where_it_was_sized(client, analyst, monkeypatch):
     def age():
         return fits_api(send(client, photo(), "?whole=true"))["faces"][0]["age"]
 

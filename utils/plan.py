@@ -117,7 +117,7 @@ class RunConfig(Checked):
     joint: str = ""  # data set whose training faces are learned from too (`datasets.joint`)
     # 2/3: the second third of the training faces is left out.
     fold: str = pydantic.Field("", pattern=r"^(\d+/\d+)?$")
-    teachers: list[str] = []  # runs whose mean is the target of faces that they did not see
+    teachers: list[str] = []  # half the target: what those runs say that did not see the face
     phases: list[dict] = []  # step decay (`utils.training.schedules.step_decay`), not the cosine
     dataset_options: dict = {}  # for the loader
     age_loss: Literal["distribution", "class", "ordinal", "regression"] = "distribution"
@@ -241,7 +241,7 @@ class Training(Checked):
     overrides: dict[str, dict] = {}  # settings of one backbone
     seeds: list[int] = []  # instead of the profile's
     one_run_per_task: bool = False
-    minutes: float = 0.0  # expected on one core of two; 0: unknown
+    minutes: float = 0.0  # expected on two cores; 0: unknown
 
 
 class Variant(Checked):

@@ -3,7 +3,7 @@
 ``python -m utils.predict FOLDER --model NAME --out FILE [--detect]`` writes one row a face with the
 columns of every run's ``predictions.parquet``, as CSV or parquet by the name. ``--engine onnx`` is
 several times faster, with the same numbers to 0.001; it needs the extra ``web``.
-``--zoom-tta 0.05`` scores each face smaller and larger too: better, for three times the work.
+``--zoom-tta 0.05`` scores each face smaller and larger too: three times the work, better ages.
 ``python -m utils.predict --datasets fairface wiki --model NAME`` scores each set twice into
 ``reports/study/cross_dataset/``: its pictures as they are, and cut so that the face lies where it
 lay in training.
@@ -68,7 +68,7 @@ class Scorer:
         return resized(in_mode(chip, mode), self.size)
 
     def outputs(self, crops: Iterable[Image.Image]) -> dict[str, np.ndarray]:
-        """Outputs by task, without surplus ones, averaged over crop and mirror image."""
+        """Outputs by task, without surplus ones, averaged over the views of its test."""
         pixels = np.stack([np.asarray(crop) for crop in crops])
         views = {k: self.about.get(k, v) for k, v in (("flip_tta", True), ("zoom_tta", 0.0))}
         said = predict_average(self.network, pixels, np.arange(len(pixels)), BATCH, **views)
@@ -248,7 +248,7 @@ def _list(bad: list) -> None:
         print(f"left out: {name}: {reason}", file=sys.stderr)
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
     if not 0 <= float(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a share below 1, such as 0.05")
     return float(text)
@@ -263,14 +263,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="file ending in .csv or .parquet")
     parser.add_argument("--detect", action="store_true", help="find and crop the faces first")
     parser.add_argument("--engine", choices=("keras", "onnx"), default="keras")
-    parser.add_argument("--zoom-tta", type=_share, default=argparse.SUPPRESS, metavar="SHARE")
+    parser.add_argument("--zoom-tta", type=share, default=argparse.SUPPRESS, metavar="SHARE")
     parser.add_argument("--limit", type=int, default=LIMIT, help="faces of each set, 0 for all")
     parser.add_argument("--study", type=Path, default=STUDY)
     asked = parser.parse_args(arguments)
     how = {k: v for k, v in vars(asked).items() if k in ("engine", "zoom_tta")}
     odd = asked.datasets and how != {"engine": "keras"}  # the study scores them so
     if odd or bool(asked.folder) == bool(asked.datasets) or bool(asked.folder) != bool(asked.out):
-        parser.error("expected a folder and --out, or --datasets")
+        parser.error("expected a folder and --out, or --datasets without --engine and --zoom-tta")
     try:
         names = asked.model or list(models.available(tasks=()))[:1]
         if not names:

@@ -201,6 +201,6 @@ def run_label(config: dict) -> str:
         parts.append(" and ".join(TASK_LABELS[task] for task in tasks) + " only")
     if config.get("head_width"):
         parts.append(f"{config['head_width']}-way heads")
-    if config.get("start_from"):
+    if config.get("start_from") and config.get("epochs"):
         parts.append("continued")
     return ", ".join(parts)

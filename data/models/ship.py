@@ -23,7 +23,7 @@ from utils.evaluation.subgroups import AXES, subgroups
 from utils.evaluation.tables import readable
 from utils.files import digest_of, read_json, write_aside, write_json
 from utils.paths import ROOT, runs_dir
-from utils.vocabulary import HEADLINE, MODEL_LABELS, written
+from utils.vocabulary import HEADLINE, written
 
 STUDY = ROOT / "reports" / "study"
 COLUMNS = {
@@ -35,7 +35,7 @@ COLUMNS = {
 
 
 _KEPT = (  # of a run's configuration
-    *("run", "model", "label", "tasks", "input_size", "dataset", "protocol", "seed", "split"),
+    *("run", "model", "tasks", "input_size", "dataset", "protocol", "seed", "split"),
     *("epochs", "n_train", "data_fingerprint", "image_mode", "flip_tta", "zoom_tta"),
 )
 
@@ -55,7 +55,7 @@ def ship(run: str, name: str, root: Path = models.SHIPPED) -> Path:
             file.create_dataset(f"{k:04d}", data=array.astype(kind), **options)
     errors = {split: models.age_error(folder, split) for split in ("val", "test")}
     about = {key: config[key] for key in _KEPT if key in config}
-    about |= {"label": MODEL_LABELS[config["model"]]}
+    about |= {"label": BACKBONES[config["model"]].label}
     about |= {"age_mae": errors, "sha256": digest_of(target / "weights.h5")}
     write_json(target / "model.json", about)
     return target
@@ -128,7 +128,7 @@ def write_card(run: str, name: str = "", root: Path = models.SHIPPED) -> Path:
     groups = study.published_split(config["dataset"])
     template = jinja2.Template(Path(__file__).with_name("card.md.j2").read_text("utf-8"))
     text = template.render(
-        **config | {"label": MODEL_LABELS[config["model"]], "name": target.name, "run": run},
+        **config | {"label": BACKBONES[config["model"]].label, "name": target.name, "run": run},
         parameters=cost["parameters"] / 1e6,
         flops=cost["flops"] / 1e9,
         megabytes=(target / "weights.h5").stat().st_size / 1e6,

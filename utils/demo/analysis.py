@@ -74,6 +74,7 @@ def _rank(folder: Path) -> tuple:
         about.get("split") == "random",
         bool(about.get("limit")),
         (*_PROTOCOLS, protocol).index(protocol),
+        about.get("epochs") == 0,  # another run's network, in other views
         99.0 if error is None else error,
         str(folder),
     )

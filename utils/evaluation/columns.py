@@ -14,7 +14,7 @@ AGE_INTERVAL = ("age_q10", "age_q90")  # holds 80 % of the true ages, says the n
 
 
 def sized_interval(said, low, high, sizes):
-    """Ends of age intervals in years [..., 2]: the network's own, stretched as `sizes` say.
+    """Ends of age intervals in years [..., 2]: the network's own, scaled as `sizes` say.
 
     Expected ages `said` and own ends are [...]; `sizes` come from `conformal.age_sizes`.
     """

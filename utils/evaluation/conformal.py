@@ -28,7 +28,7 @@ NEEDED = ["age", "pred_age", *AGE_INTERVAL]
 
 
 def age_sizes(predictions):
-    """How far to stretch the network's own age intervals, from the validation faces.
+    """By how much to scale the network's own age intervals, from the validation faces.
 
     For `columns.sized_interval`: `edges` in years part the predicted ages, with a factor a range.
     """
