@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from utils import models, study
+from utils.backbones.registry import BACKBONES
 from utils.evaluation.bootstrap import draw, intervals
 from utils.evaluation.columns import AGE_INTERVAL, part, sized_interval
 from utils.evaluation.conformal import LEVEL, age_sizes
