@@ -306,6 +306,7 @@ def test_a_model_card_holds_the_figures_of_the_run(runs, tmp_path, monkeypatch, 
     for first, end in (("---", "## How good"), ("| true label", "(`utils.faces")):
         told = text[text.index(first) : text.index(end)].replace("1.2 MB", "5.0 MB")
         assert told in card  # baselines come from training faces, which are not published
+    assert "conformal" in told
     assert ship_script.main([run, "--out", str(tmp_path), "--intervals"]) == 0
     assert ship_script.main(["no-such-run"]) == 2
     assert "no finished run no-such-run" in capsys.readouterr().err

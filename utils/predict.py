@@ -70,7 +70,7 @@ class Scorer:
     def outputs(self, crops: Iterable[Image.Image]) -> dict[str, np.ndarray]:
         """Outputs by task, without surplus ones, averaged over the views of its test."""
         pixels = np.stack([np.asarray(crop) for crop in crops])
-        views = {k: self.about.get(k, v) for k, v in (("flip_tta", True), ("zoom_tta", 0.0))}
+        views = {k: v for k, v in self.about.items() if k in ("flip_tta", "zoom_tta")}
         said = predict_average(self.network, pixels, np.arange(len(pixels)), BATCH, **views)
         return without_surplus(said)
 
@@ -249,6 +249,7 @@ def _list(bad: list) -> None:
 
 
 def share(text: str) -> float:
+    """A share of 0 or more and below 1, for `argparse`."""
     if not 0 <= float(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a share below 1, such as 0.05")
     return float(text)
