@@ -8,7 +8,7 @@ from utils import bench
 from utils.files import read_json
 from utils.paths import ROOT
 
-QUICK_ROWS = "probe,gradcam,latency"
+QUICK_ROWS = "gradcam,latency"
 
 
 def test_every_row_is_measured_and_its_results_agree(tmp_path, monkeypatch):
@@ -23,7 +23,7 @@ def test_every_row_is_measured_and_its_results_agree(tmp_path, monkeypatch):
         assert row["ours"] > 0 and row["baseline"] > 0 and row["machine"]["memory_gb"] > 0
     page = (tmp_path / "README.md").read_text()
     assert "quick: means nothing" in page and "No longer measured" in page
-    assert "Not measured yet on this version: the study on drawn faces; report from" in page
+    assert "Not measured yet on this version: report from" in page
     assert str(ROOT) not in page
 
 
@@ -34,10 +34,10 @@ def _told(row, value, met=True):
 
 
 def test_a_row_is_replaced_and_the_others_stay(tmp_path):
-    for told in (_told("report", 7.0), _told("smoke", 9.0), _told("report", 8.0, met=False)):
+    for told in (_told("report", 7.0), _told("latency", 9.0), _told("report", 8.0, met=False)):
         bench.store(told, tmp_path)
     rows = read_json(tmp_path / "benchmarks.json")["rows"]
-    assert [(row["row"], row["value"]) for row in rows] == [("smoke", 9.0), ("report", 8.0)]
+    assert [(row["row"], row["value"]) for row in rows] == [("report", 8.0), ("latency", 9.0)]
     assert "| 8 s | at most 120 | **no** |" in (tmp_path / "README.md").read_text()
 
 
@@ -50,6 +50,6 @@ def test_what_is_judged():
 def test_unknown_rows_get_one_clear_error(capsys):
     with pytest.raises(SystemExit, match="2"):
         bench.main(["--rows", "gradcam,speed"])
-    assert "--rows: speed is unknown; expected some of smoke, probe" in capsys.readouterr().err
+    assert "--rows: speed is unknown; expected some of gradcam" in capsys.readouterr().err
     assert bench.main(["--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(bench.ROWS)

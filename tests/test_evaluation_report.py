@@ -212,9 +212,8 @@ def test_command_writes_every_table_and_figure_and_the_same_bytes_again(
     results = pd.read_csv(tmp_path / "results.csv")
     assert results[["ci_low", "ci_high"]].notna().all(axis=None)
     assert "linear_probe" in set(results["protocol"])  # old files are read under today's names
-    captions = json.loads((tmp_path / "figures" / "captions.json").read_text())
-    assert "n = " in captions["utkface_age_true_predicted"]["caption"]
-    assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == set(captions)
+    assert "n = " in report.figures["utkface_age_true_predicted"].caption
+    assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == set(report.figures)
     assert "done" in capsys.readouterr().out
 
 

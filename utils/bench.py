@@ -8,7 +8,6 @@ rounds count. ``--quick`` shows that a row works: its figures mean nothing.
 import argparse
 import functools
 import gc
-import itertools
 import os
 import subprocess
 import sys
@@ -27,31 +26,24 @@ import psutil
 from tf_keras_vis.gradcam import Gradcam
 
 from utils import datasets, models
-from utils.backbones import networks
 from utils.datasets.store import load_stored
 from utils.explain import cams, maps
 from utils.explain.target import explain_target
 from utils.files import read_json, write_aside, write_json
-from utils.paths import ROOT, weights_dir
-from utils.training import batches, features, losses
+from utils.paths import ROOT
 from utils.training.machine import describe_machine
-from utils.vocabulary import TASKS
 
 FULL = ROOT / "reports" / "benchmarks"
 QUICK = ROOT / "reports" / "smoke" / "benchmarks"  # ignored by git
 SHIPPED = "mobilenetv2"
-# The first study: a linear probe for each task, ten epochs, on UTKFace's published split.
-TRAIN, OTHERS, PASSES = 16_900 + 1_894, 4_740, 3 * 10
-SUBSETS = {"alexnet": 512, "mobilenetv2": 256, "resnet50": 96, "vgg19": 32}  # faces timed
 MARK = "<!-- measured -->"  # the table stands between two of these
 
 
 class Bench:
-    """Sizes and repeats; real faces and ImageNet weights where they are, else stand-ins."""
+    """Sizes and repeats; real faces where they are, else drawn ones."""
 
     def __init__(self, quick: bool):
         self.quick, self.repeats = quick, 1 if quick else 5
-        self.weights = "none" if quick or weights_dir() is None else "imagenet"
         self.dataset = "utkface" if not quick and datasets.is_there("utkface") else "synthetic"
 
     def pick(self, full, quick):
@@ -115,58 +107,6 @@ def _run(module: str, *arguments: str) -> int:
     return subprocess.run(command, cwd=ROOT, capture_output=True).returncode
 
 
-def smoke(bench: Bench) -> Measured:
-    """The whole study on drawn faces, as a newcomer starts it."""
-    given = ["smoke", bench.pick("--force", "--dry-run")]
-    started = time.perf_counter()
-    status = _run("utils.report.study", *given)
-    note = "once, not a median: every notebook is trained, tested and made a page"
-    return Measured(time.perf_counter() - started, None, note, "exit status", status)
-
-
-def _one_probe(bench: Bench, name: str) -> tuple[float, float, float]:
-    """Seconds of the first study both ways, and how far apart the probabilities are."""
-    keras.backend.clear_session()
-    size, keys = bench.pick(224, 64), itertools.count()
-    table, images = bench.faces(bench.pick(SUBSETS[name], 24), size)
-    y = losses.targets(table, TASKS)
-    # The heads train on so many rows that the call of `fit` does not count.
-    rows = np.arange(len(images))
-    many = np.resize(rows, bench.pick(4096, 24))
-    network = networks.build_network(name, size, TASKS, weights=bench.weights)
-    lower, heads = networks.cut(network, networks.FEATURES)
-    lower.trainable = False
-    for model in (network, heads):
-        model.compile(keras.optimizers.Adam(1e-3), **losses.losses_and_metrics(TASKS))
-
-    def extract():  # under a new key, so that nothing is found in the cache
-        return features.cached_features(lower, images, f"bench{next(keys)}", progress=False)
-
-    cached = extract()
-    plain = heads.predict(np.asarray(cached[:, 0]), verbose=0)
-    apart = _apart(network.predict(images, verbose=0), plain)
-    whole = batches.Batches(images, y, rows, 32)
-    parts = batches.Batches(cached, y, many, 256, variants=True)
-    taken, _ = bench.in_turns(
-        fit=lambda: network.fit(whole, verbose=0, shuffle=False),
-        extract=extract,
-        heads=lambda: heads.fit(parts, verbose=0, shuffle=False),
-    )
-    forward = taken["extract"] / len(rows) / 2  # features are of the mirror image too
-    before = PASSES * (TRAIN * taken["fit"] / len(rows) + OTHERS * forward)
-    after = 2 * forward + PASSES * taken["heads"] / len(many)
-    return (TRAIN + OTHERS) * after, before, apart
-
-
-def probe(bench: Bench) -> Measured:
-    """Linear probes of the first study by a cost model, from seconds a face."""
-    each = {name: _one_probe(bench, name) for name in bench.pick(tuple(SUBSETS), ("alexnet",))}
-    ours, whole, apart = zip(*each.values(), strict=True)
-    note = "cost model: three tasks, ten epochs, all of UTKFace; each alone: "
-    note += ", ".join(f"{name} {slow / fast:.1f}" for name, (fast, slow, _) in each.items())
-    return Measured(sum(ours), sum(whole), note, "probabilities", max(apart), 5e-3)
-
-
 def gradcam(bench: Bench) -> Measured:
     """Maps of the shipped network by one compiled graph, and by tf-keras-vis."""
     network = models.load(SHIPPED)
@@ -215,8 +155,6 @@ def latency(bench: Bench) -> Measured:
 
 
 _ROWS = [
-    ("the study on drawn faces", smoke, "run_all.sh smoke", "", 360, "s"),
-    ("linear probes of four backbones", probe, "heads on features", "fit, backbone frozen", 25),
     ("Grad-CAM of many faces", gradcam, "one graph", "tf-keras-vis, face by face", 4),
     ("report from committed predictions", report, "utils.evaluation", "", 120, "s"),
     ("one face, shipped network", latency, "predict_on_batch", "predict", 50, "ms"),

@@ -185,14 +185,6 @@ def cutter(dataset: str):
     return cut
 
 
-def whole_picture(image: Image.Image, size: int = TRAINING_SIDE) -> Image.Image:
-    """The largest centred square of a picture, for pictures that are face crops already."""
-    side = min(image.size)
-    left, top = ((edge - side) / 2 for edge in image.size)
-    square = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=square)
-
-
 def _placement(box, landmarks, frame: Frame) -> tuple[complex, complex]:
     """Similarity z -> turn * z + shift from the picture to a crop of side 1 (x + iy)."""
     x, y, width, height = box

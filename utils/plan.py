@@ -266,7 +266,6 @@ class Gallery(Checked):
 
     protocol: Literal["linear_probe", "partial", "finetune"]
     n: int = pydantic.Field(ge=1)
-    tasks: list[str] = []
 
 
 class Profile(Checked):
@@ -425,7 +424,7 @@ def steps(profile: Profile, only: tuple[str, ...] = (), seeds: tuple[int, ...] =
     ]
     if explained:
         own = {"runs": [config.run for config in explained], "dataset": explained[0].dataset}
-        own["tasks"] = list(gallery.tasks or profile.settings.get("tasks", TASKS))
+        own["tasks"] = profile.settings.get("tasks", list(TASKS))
         own["n"] = gallery.n
         made.append(_step("05_gradcam_gallery", "class activation maps", own | shared))
     if profile.report:

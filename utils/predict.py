@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageOps
 
 from utils import datasets, faces, models
 from utils.datasets.archives import list_images
@@ -61,7 +61,7 @@ class Scorer:
         mode = "grey48" if grey48 else self.about.get("image_mode", "colour")
         side = 48 if "48" in mode else self.size
         if face is None:
-            chip = faces.whole_picture(picture, side)
+            chip = ImageOps.fit(picture, (side, side), Image.Resampling.BILINEAR)
         else:
             frame = faces.frame_of(self.about["dataset"])
             chip = faces.crop_like_training(picture, face.box, face.landmarks, side, frame)

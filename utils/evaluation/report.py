@@ -209,7 +209,7 @@ def _joined(study, found):
 
 def write(report, folder):
     """Store tables (CSV), figures (SVG) and texts (JSON) below `folder`; returns the bytes."""
-    folder, size, captions = Path(folder), 0, {}
+    folder, size = Path(folder), 0
     for name, table in report.tables.items():
         path = folder / ("results.csv" if name == "results" else f"tables/{name}.csv")
         with write_aside(path) as aside:
@@ -220,8 +220,5 @@ def write(report, folder):
             # No date in the file: the same study gives the same bytes.
             figure.savefig(aside, format="svg", metadata={"Date": None})
             size += aside.stat().st_size
-        captions[name] = {"title": figure.finding, "caption": figure.caption}
-    write_json(folder / "figures" / "captions.json", captions)
     write_json(folder / "tables" / "findings.json", report.findings)
-    write_json(folder / "tables" / "left_out.json", report.left_out)
     return size

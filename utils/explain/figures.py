@@ -61,7 +61,7 @@ def mean_maps(found, face, verdict="Where Grad-CAM lies on average, network by n
     return grid(rows, [*map(TASK_LABELS.get, tasks)], verdict, found[0].about["dataset"], **told)
 
 
-def examples(held, case, task="gender"):
+def examples(held, case):
     """Maps of a drawn face by network and method, its true evidence outlined.
 
     `held` is what `utils.explain.examples.measure_examples` stores, `case` 0 the face that most

@@ -18,10 +18,6 @@ from utils.vocabulary import OWN_NETWORKS
 
 def has_gpu() -> bool:
     """Whether the Keras backend sees an accelerator."""
-    if keras.backend.backend() == "torch":
-        import torch  # whose devices Keras cannot list
-
-        return torch.cuda.is_available()
     return any(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
 
