@@ -11,16 +11,15 @@ def findings(tables, dataset, elsewhere):
     """Five lines on one data set; one that the runs do not allow says what is missing.
 
     `tables` are those of the report: ``comparison``, ``gaps``, ``label_noise`` and, if any,
-    ``primary``; `elsewhere` is the table of the networks on other data sets.
+    ``primary``; `elsewhere` is the table of the networks trained on it on other data sets.
     """
     rows = best_rows(tables["comparison"])
-    own = elsewhere[elsewhere["run"].isin(tables["comparison"]["run"].dropna())]
     return [
         _best(rows, words.DATASET_LABELS.get(dataset, dataset)),
         _family(tables.get("primary")),
         _for_whom(rows, tables["gaps"]),
         _labels(tables.get("label_noise")),
-        _elsewhere(own),
+        _elsewhere(elsewhere),
     ]
 
 

@@ -11,7 +11,9 @@ from utils.vocabulary import HEADLINE
 
 AGES = (21, 60)  # of MiVOLO's and CORAL's test faces
 ADULT = 18
-CORAL = "CORAL's files, ages 21 to 60, trained on them; 6.7 % have a near-duplicate in training"
+CORAL = (
+    "CORAL's files, ages 21 to 60, trained on them; 6.7 % have a near-duplicate among the others"
+)
 
 
 def others_protocols(predictions, resamples):

@@ -79,7 +79,7 @@ def build(study, resamples=2000, seed=129, progress=None, profile="ablations"):
             told, missing = ablations.ablations(every, listed, members, *drawn)
             of_set["ablations"], report.left_out = told, report.left_out + missing
             of_set["ablations_readable"] = ablations.readable(told)
-        report.findings[dataset] = findings(of_set, dataset, made["cross_dataset"])
+        report.findings[dataset] = findings(of_set, dataset, _abroad(every, made, dataset))
         report.advice[dataset] = advice(of_set["comparison"], of_set["pairs"])
         made |= {f"{dataset}_{name}": table for name, table in (of_set | _pages(of_set)).items()}
     report.left_out += [(name, "no run allows it") for name, table in made.items() if table.empty]
@@ -93,6 +93,12 @@ def _across(study, scored, drawn):
     of_set = {f"{d}_seeds_readable": tables.seeds_readable(t) for d, t in seeds.groupby("dataset")}
     page = cross_dataset_readable(elsewhere)
     return {"seeds": seeds, "cross_dataset": elsewhere, "cross_dataset_readable": page} | of_set
+
+
+def _abroad(study, made, dataset):
+    """Rows on other data sets of all runs trained on one."""
+    runs = [run for run, told in study.configs.items() if told["dataset"] == dataset]
+    return made["cross_dataset"][made["cross_dataset"]["run"].isin(runs)]
 
 
 def _systems(study, every, scored, dataset, listed, drawn):
