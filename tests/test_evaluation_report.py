@@ -494,6 +494,15 @@ def test_values_on_other_sets_by_hand(elsewhere):
     assert len(text) == len(cross_dataset.PAGE_COLUMNS) - 1
 
 
+def test_the_finding_on_other_sets_counts_ablations_too(elsewhere):
+    worse = {f"b{name[1:]}": faces for name, faces in elsewhere.cross_dataset.items()}
+    worse["b@fairface"] = worse["b@fairface"].assign(pred_age=lambda t: t["age"] + 8)
+    held = {"predictions": {"a": fake_predictions(400), "b": fake_predictions(400)}}
+    held["configs"] = {"a": config("a"), "b": config("b", study="ablation")}
+    made = build(Study(**held, cross_dataset=elsewhere.cross_dataset | worse), resamples=50)
+    assert "On FairFace, ages are 3.0 to 8.0 years off as they are" in made.findings["utkface"][4]
+
+
 def test_age_groups_hold_their_edges():
     found = cross_dataset.age_group([-1, 2.49, 2.5, 9.5, 69.6]).tolist()
     assert found == ["0-2", "0-2", "3-9", "10-19", "more than 70"]
