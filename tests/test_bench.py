@@ -50,6 +50,6 @@ def test_what_is_judged():
 def test_unknown_rows_get_one_clear_error(capsys):
     with pytest.raises(SystemExit, match="2"):
         bench.main(["--rows", "gradcam,speed"])
-    assert "--rows: speed is unknown; expected some of gradcam" in capsys.readouterr().err
+    assert "--rows: speed is unknown; expected some of gradcam, report" in capsys.readouterr().err
     assert bench.main(["--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(bench.ROWS)

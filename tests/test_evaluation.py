@@ -184,7 +184,8 @@ def test_pairs_use_the_faces_that_all_share():
     assert pairs["n"][0] == (one["split"] == "test").sum() - 1
     assert pairwise.compare({"one": one}, "age").empty
     apart = two.assign(image="x" + two["image"])
-    assert pairwise.compare({"one": one, "two": apart}, "age").empty
+    with pytest.raises(DataError, match="share no test face"):
+        pairwise.compare({"one": one, "two": apart}, "age")
 
 
 def test_letters_join_what_differs_within_chance():

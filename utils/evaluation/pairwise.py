@@ -17,6 +17,7 @@ from statsmodels.stats.multitest import multipletests
 from utils.evaluation.bootstrap import draw, gap, interval, scored
 from utils.evaluation.columns import aligned, known, predicted, tasks_of, truth
 from utils.evaluation.metrics import WITHIN_YEARS
+from utils.files import DataError
 from utils.vocabulary import HEADLINE, IN_YEARS, LOWER_IS_BETTER
 
 ALPHA = 0.05
@@ -64,9 +65,11 @@ def compare(predictions, task, groups=None, n=2000, seed=129):
     paired bootstrap over `groups`; only_a, only_b, p_mcnemar, p_mcnemar_holm; n faces.
     """
     tables, metric, rows = common_faces(predictions, task), HEADLINE[task], []
-    first = next(iter(tables.values()), pd.DataFrame())
-    if len(tables) < 2 or first.empty:
+    if len(tables) < 2:
         return pd.DataFrame()
+    first = next(iter(tables.values()))
+    if first.empty:
+        raise DataError(f"{task}: {', '.join(tables)} share no test face")
     drawn = draw(first, groups, n, seed)
     found = {run: scored(faces, drawn, task, metric) for run, faces in tables.items()}
     most = WITHIN_YEARS if task == "age" else 0  # what still counts as right
