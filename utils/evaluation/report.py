@@ -181,7 +181,7 @@ def _examined(study, comparison, dataset, members, drawn):
         held = [study.predictions[run] for run in members]
         tested = [part(one, "test") for one in held]
         made["remaining"] = noise.remaining(tested, made["label_noise"])
-        made["suspects"] = noise.suspects([one[one["split"] != "train"] for one in held])
+        made["label_suspects"] = noise.suspects([one[one["split"] != "train"] for one in held])
     return made
 
 
