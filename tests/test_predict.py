@@ -195,6 +195,13 @@ def test_a_folder_may_be_scored_from_smaller_and_larger_pictures_too(run, folder
         main(["--datasets", "wiki", "--model", run, "--zoom-tta", "0.05"])
 
 
+def test_a_folder_is_scored_by_one_model(run, folder, tmp_path, capsys):
+    out = tmp_path / "x.csv"
+    with pytest.raises(SystemExit, match="2"):
+        main([str(folder), "--model", run, "other", "--out", str(out)])
+    assert "one --model; or --datasets" in capsys.readouterr().err and not out.exists()
+
+
 def test_a_name_that_is_not_utf_8_is_listed_and_the_rest_goes_on(run, folder, tmp_path, capsys):
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
     try:

@@ -269,9 +269,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--study", type=Path, default=STUDY)
     asked = parser.parse_args(arguments)
     how = {k: v for k, v in vars(asked).items() if k in ("engine", "zoom_tta")}
-    odd = asked.datasets and how != {"engine": "keras"}  # the study scores them so
+    odd = how != {"engine": "keras"} if asked.datasets else len(asked.model) > 1
     if odd or bool(asked.folder) == bool(asked.datasets) or bool(asked.folder) != bool(asked.out):
-        parser.error("expected a folder and --out, or --datasets without --engine and --zoom-tta")
+        parser.error("expected FOLDER, --out, one --model; or --datasets, no --engine, --zoom-tta")
     try:
         names = asked.model or list(models.available(tasks=()))[:1]
         if not names:
