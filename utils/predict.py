@@ -269,7 +269,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--study", type=Path, default=STUDY)
     asked = parser.parse_args(arguments)
     how = {k: v for k, v in vars(asked).items() if k in ("engine", "zoom_tta")}
-    odd = how != {"engine": "keras"} if asked.datasets else len(asked.model) > 1
+    odd = how != {"engine": "keras"} if asked.datasets else len(asked.model) > 1  # as in its run
     if odd or bool(asked.folder) == bool(asked.datasets) or bool(asked.folder) != bool(asked.out):
         parser.error("expected FOLDER, --out, one --model; or --datasets, no --engine, --zoom-tta")
     try:
