@@ -113,11 +113,17 @@ def test_a_gallery_needs_runs_of_its_protocol():
         plan.Profile(**content)
 
 
+PHASE = {"epochs": 1, "rate": 1e-3, "factor": 0.5, "every": 1}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"epochs": 0}, "epochs=0: expected at least 1, or a run in start_from"),
         ({"phases": [{"epochs": 1}]}, "phase {'epochs': 1} of phases"),
+        ({"phases": [PHASE | {"until": 3}]}, "expected numbers ['epochs', 'every', 'factor', "),
+        ({"phases": [PHASE | {"epochs": 1.5}]}, "expected numbers"),
+        ({"phases": [PHASE | {"every": 0}]}, "=0: Input should be greater"),
         ({"protocol": "scratch", "age_loss": "class"}, "protocol scratch has fixed heads"),
         ({"colour": 1}, "unknown parameter 'colour' (1)"),
     ],

@@ -483,6 +483,8 @@ def test_step_decay_of_the_second_study():
     found = {epoch: float(schedule(10 * epoch)) for epoch in rates}
     assert found == pytest.approx(rates, rel=1e-5)
     assert float(schedule(49)) == pytest.approx(0.008) and float(schedule(50)) < 0.005
+    one = step_decay(10, [phase | {"epochs": 1, "rate": 8e-3, "every": 5}])
+    assert float(one(3)) == float(one(99)) == pytest.approx(0.008)
 
 
 def test_cosine_warms_up_and_ends_low():

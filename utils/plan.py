@@ -118,7 +118,7 @@ class RunConfig(Checked):
     # 2/3: the second third of the training faces is left out.
     fold: str = pydantic.Field("", pattern=r"^(\d+/\d+)?$")
     teachers: list[str] = []  # half the target: what those runs say that did not see the face
-    phases: list[dict] = []  # step decay (`utils.training.schedules.step_decay`), not the cosine
+    phases: list[dict[str, pydantic.PositiveInt | pydantic.PositiveFloat]] = []  # step decay
     dataset_options: dict = {}  # for the loader
     age_loss: Literal["distribution", "class", "ordinal", "regression"] = "distribution"
     # What is left of each picture: without its colour, or shrunk to 48 pixels first.
@@ -148,8 +148,8 @@ class RunConfig(Checked):
         self.tasks = [task for task in TASKS if task in self.tasks]  # one order for all runs
         keys = {"epochs", "rate", "factor", "every"}
         for phase in self.phases:
-            if set(phase) != keys:
-                raise ValueError(f"phase {phase} of phases: expected a dict with {sorted(keys)}")
+            if set(phase) != keys or phase["epochs"] % 1:
+                raise ValueError(f"phase {phase} of phases: expected numbers {sorted(keys)}")
         if self.phases:
             self.epochs = sum(phase["epochs"] for phase in self.phases)
         if not self.epochs and not self.start_from:

@@ -22,8 +22,8 @@ def step_decay(steps_per_epoch: int, phases: list[dict]):
         for phase in phases
         for epoch in range(phase["epochs"])
     ]
-    ends = np.arange(1, len(rates)) * steps_per_epoch - 1  # last step of each epoch
-    return keras.optimizers.schedules.PiecewiseConstantDecay(ends.tolist(), rates)
+    ends = np.arange(1, len(rates) + 1) * steps_per_epoch - 1  # last step of each epoch
+    return keras.optimizers.schedules.PiecewiseConstantDecay(ends.tolist(), [*rates, rates[-1]])
 
 
 def warmup_cosine(peak: float, steps: int, warmup: float = 0.1):
