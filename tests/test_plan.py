@@ -123,6 +123,7 @@ PHASE = {"epochs": 1, "rate": 1e-3, "factor": 0.5, "every": 1}
         ({"phases": [{"epochs": 1}]}, "phase {'epochs': 1} of phases"),
         ({"phases": [PHASE | {"until": 3}]}, "expected numbers ['epochs', 'every', 'factor', "),
         ({"phases": [PHASE | {"epochs": 1.5}]}, "expected numbers"),
+        ({"phases": [PHASE | {"epochs": 2.0}]}, "expected numbers"),
         ({"phases": [PHASE | {"every": 0}]}, "=0: Input should be greater"),
         ({"protocol": "scratch", "age_loss": "class"}, "protocol scratch has fixed heads"),
         ({"colour": 1}, "unknown parameter 'colour' (1)"),

@@ -148,7 +148,7 @@ class RunConfig(Checked):
         self.tasks = [task for task in TASKS if task in self.tasks]  # one order for all runs
         keys = {"epochs", "rate", "factor", "every"}
         for phase in self.phases:
-            if set(phase) != keys or phase["epochs"] % 1:
+            if set(phase) != keys or not isinstance(phase["epochs"], int):
                 raise ValueError(f"phase {phase} of phases: expected numbers {sorted(keys)}")
         if self.phases:
             self.epochs = sum(phase["epochs"] for phase in self.phases)
