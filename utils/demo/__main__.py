@@ -2,11 +2,8 @@
 
 import argparse
 import logging
-import os
 import signal
 import sys
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _port(text: str) -> int:
@@ -19,8 +16,7 @@ def arguments(argv=None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="./run_all.sh demo", description=__doc__)
     parser.add_argument("--port", type=_port, default=8000, help="0 for any free one")
-    host = "address to listen on; others than 127.0.0.1 open it to the network"
-    parser.add_argument("--host", default="127.0.0.1", help=host)
+    parser.add_argument("--host", default="127.0.0.1", help="others open it to the network")
     parser.add_argument("--name", action="append", default=[], help="name that a proxy passes on")
     return parser.parse_args(argv)
 
