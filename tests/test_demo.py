@@ -411,9 +411,9 @@ def test_told_to_stop_it_finishes_what_has_begun(before):
 
 
 def test_one_model_a_backbone_and_the_best(work_dir):
-    kit.write_run("utkface-vgg19-head", "vgg19", protocol="head")
+    kit.write_run("utkface-vgg19-head", "vgg19", protocol="linear_probe")
     kit.write_run("utkface-vgg19-finetune", "vgg19", mae=4.84)
-    kit.write_run("utkface-vgg19-naive", "vgg19", split="naive")
+    kit.write_run("utkface-vgg19-random", "vgg19", split="random")
     kit.write_run("utkface-vgg19-n200", "vgg19", limit=200, mae=1)
     kit.write_run("utkface-alexnet-a", "alexnet", mae=6)
     kit.write_run("utkface-alexnet-b", "alexnet", mae=5)

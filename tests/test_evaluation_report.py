@@ -12,6 +12,7 @@ from utils import study as studies
 from utils.evaluation import ablations, cross_dataset, noise, references, tables
 from utils.evaluation.__main__ import main
 from utils.evaluation.findings import advice, findings
+from utils.evaluation.metrics import evaluate
 from utils.evaluation.report import PAGES, build, write
 from utils.plan import Profile, RunConfig, variants
 from utils.plots.study import draw
@@ -24,9 +25,12 @@ RUNS = {  # name: (settings, spread of its errors)
     "probe130": ({"model": "resnet50", "protocol": "linear_probe", "input_size": 224}, 6.2),
     "tuned": ({"model": "resnet50", "protocol": "finetune", "input_size": 224}, 3.0),
     "small": ({"model": "mobilenetv2", "protocol": "linear_probe", "input_size": 96}, 7.0),
-    "random": ({"model": "resnet50", "protocol": "head", "input_size": 224, "split": "naive"}, 5.0),
+    "random": (
+        {"model": "resnet50", "protocol": "linear_probe", "input_size": 224, "split": "random"},
+        5.0,
+    ),
 }
-PEER = {"dataset": "utkface", "model": "peer_dlib", "protocol": "peer", "label": "dlib"}
+PEER = {"dataset": "utkface", "model": "peer_dlib", "protocol": "off_the_shelf", "label": "dlib"}
 
 
 def config(run="", **settings):
@@ -56,7 +60,12 @@ def study_dir(tmp_path_factory):
         (folder / "runs" / run / "cost.json").write_text(json.dumps(cost(content["model"])))
         curve = pd.DataFrame({"epoch": [1, 2], "val_age_mae": [7.0, 6.0]})
         curve.to_csv(folder / "runs" / run / "history.csv", index=False)
-        row = {"run": run, "dataset": "utkface", "model": content["model"], "protocol": "head"}
+        row = {
+            "run": run,
+            "dataset": "utkface",
+            "model": content["model"],
+            "protocol": "linear_probe",
+        }
         rows.append(row | {"task": "age", "metric": "mae", "split": "test", "value": 1.0, "n": 3})
     pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
     return folder
@@ -331,7 +340,7 @@ LISTED = Profile(
     ablations=yaml.safe_load("""
     - name: image_mode
       question: Detail
-      variants: [{label: plain}, {label: worse, settings: {look: grey48}},
+      variants: [{label: plain}, {label: worse, settings: {image_mode: grey48}},
         {label: same, settings: {image_mode: grey}},
         {label: gone, settings: {image_mode: colour48}}]
     - name: tasks
@@ -434,9 +443,28 @@ def test_an_ensemble_is_the_mean_of_the_best_run_of_each_network():
     mean = ablations.ensemble_predictions([held[run] for run in members])
     first, second = (held[run].set_index("image").loc[mean["image"]] for run in members)
     np.testing.assert_allclose(mean["pred_age"], (first["pred_age"] + second["pred_age"]) / 2)
+    row = ablations.with_ensemble(table, study, members, "utkface", 20).set_index("protocol")
+    corrected = evaluate(ablations.age_corrected(mean)).set_index(["metric", "split"])["value"]
+    assert row.loc["ensemble", ["age", "age_val"]].tolist() == pytest.approx(
+        [corrected["mae", "test"], corrected["mae", "val"]]
+    )
     table, _ = ablations.ablations(study, LISTED, members, 100)
     gain = table.query("variant == 'mean of the networks' and task == 'age' and split == 'test'")
     assert gain["difference_high"].iloc[0] < 0
+
+
+def test_an_age_is_corrected_by_what_validation_faces_say():
+    faces = _faces(1, 1.0)
+    years = np.random.default_rng(1).exponential(30, len(faces))
+    ends = {"pred_age": 1.2 * years + 3, "age_q10": years - 1, "age_q90": years + 20}
+    faces = faces.assign(age=years, **ends)
+    found = ablations.age_corrected(faces)
+    np.testing.assert_allclose(found["pred_age"], years, atol=1e-6)
+    # Labels of test faces change nothing; a validation face's own label does not reach its age.
+    test, first = faces["split"] == "test", faces.index == 0
+    assert not test[0]
+    other = ablations.age_corrected(faces.assign(age=faces["age"].mask(test | first, 50.0)))
+    np.testing.assert_allclose(other["pred_age"], years, atol=1e-6)
 
 
 def test_ablation_runs_stay_out_of_the_comparison_but_in_the_table(tried):

@@ -90,7 +90,7 @@ def test_the_published_runs_are_found_by_their_settings():
     profile = plan.load_profile("ablations")
     configs = plan.configs(profile)
     assert sum(bool(study.matching(config)) for config in configs) >= 39
-    # Some are of earlier versions, named and described in other words.
+    # Some are of earlier versions, in folders of other names.
     named = {one.name: plan.variants(profile, one) for one in profile.ablations}
     for name in ("age", "tasks", "first_study", "first_study_networks"):
         assert all(study.matching(config) for _, config in named[name]), name

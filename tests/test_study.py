@@ -102,17 +102,6 @@ def test_who_asked_and_free_values_do_not_matter(runs):
     assert study.finished(free) is not None
 
 
-def test_old_names_and_words_are_understood(runs):
-    old = {"protocol": "head", "look": "grey", "mirror": True, "split": "naive"}
-    folder = make_run(runs / "old", **old)
-    for name in ("image_mode", "flip_tta"):
-        content = read_json(folder / "config.json")
-        content.pop(name)
-        write_json(folder / "config.json", content)
-    wanted = {"protocol": "linear_probe", "image_mode": "grey", "split": "random"}
-    assert study.finished(RunConfig(**CONFIG.model_dump() | wanted)) == folder
-
-
 # ---------------------------------------------------------------- damaged files are named
 
 

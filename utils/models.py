@@ -16,7 +16,6 @@ from utils.backbones import layers  # noqa: F401  saved networks hold these laye
 from utils.backbones.networks import FEATURES, build_network, cut
 from utils.files import DataError, digest_of, read_json, unreadable
 from utils.paths import ROOT, runs_dir
-from utils.vocabulary import modern
 
 SHIPPED = ROOT / "data" / "models"
 NEEDED = ("age", "gender", "ethnicity")
@@ -45,7 +44,7 @@ def available(tasks=NEEDED) -> dict[str, Path]:
 def describe(folder: Path) -> dict:
     """Configuration of a model under today's names: ``model``, ``tasks``, ``input_size`` ..."""
     shipped = is_shipped(folder)
-    about = modern(read_json(folder / "model.json")) if shipped else study.read_config(folder)
+    about = read_json(folder / "model.json") if shipped else study.read_config(folder)
     kinds = {"model": str, "tasks": list, "input_size": int, "dataset": str}
     missing = [name for name, kind in kinds.items() if not isinstance(about.get(name), kind)]
     if missing:

@@ -12,7 +12,7 @@ import pydantic
 import yaml
 
 from utils.paths import ROOT
-from utils.vocabulary import OWN_NETWORKS, OWN_TASKS, TASKS, modern, run_label
+from utils.vocabulary import OWN_NETWORKS, OWN_TASKS, TASKS, run_label
 
 FOLDER = ROOT / "profiles"
 CACHED = ("linear_probe", "partial")  # protocols whose frozen part is computed once
@@ -78,8 +78,6 @@ def _one_line(error: pydantic.ValidationError, kind: type) -> str:
 class RunConfig(Checked):
     """Parameters of one training run; a wrong one is a ValueError of one line.
 
-    >>> RunConfig(protocol="head").protocol  # names of earlier versions still work
-    'linear_probe'
     >>> RunConfig(epochs="ten")
     Traceback (most recent call last):
     ValueError: epochs='ten': Input should be a valid integer
@@ -129,11 +127,6 @@ class RunConfig(Checked):
     start_from: str = ""  # run folder whose network, of any input size, the training goes on from
     profile: str = ""  # who asked for the run
     study: Literal["", "ablation"] = ""  # ablation: left out of the main comparison
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _read_old_names(cls, values):
-        return modern(values)
 
     @pydantic.model_validator(mode="after")
     def _settle(self):
@@ -222,7 +215,7 @@ def differences(wanted: RunConfig, stored: dict) -> dict[str, tuple]:
     rate of 0) are free.
     """
     fields = RunConfig.model_fields
-    seen = RunConfig(**{k: v for k, v in modern(stored).items() if k in fields})
+    seen = RunConfig(**{k: v for k, v in stored.items() if k in fields})
     free = {"precision": "auto", "batch_size": 0, "learning_rate": 0.0}
     return {
         name: (getattr(wanted, name), getattr(seen, name))
@@ -375,9 +368,9 @@ def _planned(profile, only, seeds) -> list[tuple[RunConfig, float]]:
 def _of_training(profile: Profile, training: Training, seed: int, only=()) -> list[RunConfig]:
     made = []
     for backbone in (only or training.backbones) if training.backbones else [None]:
-        settings = {**modern(profile.settings), **modern(training.settings)}
+        settings = profile.settings | training.settings
         settings |= {"model": backbone} if backbone else {}
-        settings |= modern(training.overrides.get(backbone, {}))
+        settings |= training.overrides.get(backbone, {})
         settings |= {"seed": seed, "profile": profile.name}
         tasks = settings.get("tasks", list(TASKS))
         sets = [[task] for task in tasks] if training.one_run_per_task else [tasks]
@@ -387,11 +380,11 @@ def _of_training(profile: Profile, training: Training, seed: int, only=()) -> li
 
 def variants(profile: Profile, ablation: Ablation) -> list[tuple[str, RunConfig]]:
     """Label and configuration of each variant of an ablation, the reference first."""
-    shared = {**modern(profile.settings), **modern(ablation.settings)}
+    shared = profile.settings | ablation.settings
     shared |= {"profile": profile.name, "seed": shared.get("seed", profile.seeds[0])}
     made = []
     for variant in ablation.variants:
-        settings = shared | modern(variant.settings)
+        settings = shared | variant.settings
         odd = settings.get("weights") == "none" or set(settings.get("tasks", TASKS)) < set(TASKS)
         odd |= settings.get("epochs") != profile.settings.get("epochs")
         if odd:  # no candidate of the main comparison

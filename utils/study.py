@@ -27,7 +27,7 @@ from utils.files import (
 )
 from utils.paths import ROOT, runs_dir, splits_dir
 from utils.plan import RunConfig, differences
-from utils.vocabulary import modern, run_label
+from utils.vocabulary import run_label
 
 RESULT_COLUMNS = "run dataset model protocol task metric split value n seed ci_low ci_high".split()
 _DIGESTED = "config.json history.csv predictions.parquet cost.json model.keras".split()
@@ -81,7 +81,7 @@ def read_config(folder: Path) -> dict:
 
     A ``config.json`` that is missing or damaged is a ValueError that names it.
     """
-    return modern(_read(Path(folder) / "config.json"))
+    return _read(Path(folder) / "config.json")
 
 
 def find_runs(root: Path | None = None, **wanted) -> list[Path]:
@@ -238,7 +238,7 @@ def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
             if not (folder / "model.keras").is_file():  # stayed on the machine that trained it
                 held.remove("model.keras")
             check_files(folder, *held)
-            rows = [modern(row) for row in _read(folder / "metrics.json", "rows")["rows"]]
+            rows = _read(folder / "metrics.json", "rows")["rows"]
             known = [old[old["run"] != folder.name] for old in known] + [pd.DataFrame(rows)]
             for name in ("config.json", "cost.json", "environment.json", "history.csv"):
                 with write_aside(study / "runs" / folder.name / name) as aside:
@@ -258,7 +258,7 @@ def export(folders, study: Path, keep_train: bool = True) -> pd.DataFrame:
 class Study:
     """What a study folder holds, by run, data set, or ``run@dataset`` and ``run@dataset-cropped``.
 
-    Anything may be missing; configurations are under today's names.
+    Anything may be missing.
     """
 
     results: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=RESULT_COLUMNS))
@@ -284,10 +284,7 @@ def load_study(folder: Path) -> Study:
     """Read a study folder; what is missing is left out, not an error."""
     folder, study = Path(folder), Study()
     if (folder / "results.csv").is_file():
-        table = pd.read_csv(folder / "results.csv")
-        study.results = table.assign(
-            protocol=[modern({"protocol": value})["protocol"] for value in table["protocol"]]
-        )
+        study.results = pd.read_csv(folder / "results.csv")
     for held in ("predictions", "cross_dataset"):
         for path in sorted(folder.glob(f"{held}/*.parquet")):
             getattr(study, held)[path.stem] = read_table(path)

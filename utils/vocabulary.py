@@ -69,28 +69,6 @@ MODEL_LABELS = {
     "peer_face_api": "face-api (saw UTKFace)",
 }
 
-# Names that stored files of earlier versions use, and today's.
-FIELD_SYNONYMS = {"look": "image_mode", "mirror": "flip_tta", "backbone": "model"}
-VALUE_SYNONYMS = {
-    "protocol": {"head": "linear_probe", "peer": "off_the_shelf"},
-    "split": {"naive": "random"},
-    "split_kind": {"naive": "random"},
-    "model": {"trivial": "baseline"},
-}
-
-
-def modern(fields: dict) -> dict:
-    """Fields of a stored file under today's names and values.
-
-    >>> modern({"protocol": "head", "look": "grey", "seed": 129})
-    {'protocol': 'linear_probe', 'image_mode': 'grey', 'seed': 129}
-    """
-    renamed = {FIELD_SYNONYMS.get(name, name): value for name, value in fields.items()}
-    return {
-        name: VALUE_SYNONYMS.get(name, {}).get(value, value) if isinstance(value, str) else value
-        for name, value in renamed.items()
-    }
-
 
 # ---------------------------------------------------------------- columns of predictions.parquet
 
@@ -177,7 +155,7 @@ _CHANGES = (
 def run_label(config: dict) -> str:
     """Name of a run for readers: network, protocol, input size, and what is unusual about it.
 
-    `config` is that of the run, under today's names (`modern`).
+    `config` is that of the run.
 
     >>> run_label({"model": "vgg19", "protocol": "linear_probe", "input_size": 224})
     'VGG-19, linear probe, 224 px'

@@ -11,9 +11,11 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import QuantileRegressor
+from sklearn.model_selection import KFold, cross_val_predict
 
 from utils.evaluation.bootstrap import draw, gap, interval, intervals, scored
-from utils.evaluation.columns import aligned, known, part, tasks_of
+from utils.evaluation.columns import AGE_INTERVAL, aligned, known, part, tasks_of
 from utils.evaluation.metrics import evaluate
 from utils.evaluation.pairwise import ALPHA, holm
 from utils.evaluation.tables import COSTS, run_table, signed, wide
@@ -21,7 +23,7 @@ from utils.plan import variants
 from utils.vocabulary import CLASSES, HEADLINE, TASKS, probability_columns, written
 
 SPLITS = ("val", "test")
-ENSEMBLE = "ensemble"
+ENSEMBLE, CORRECTED = "ensemble", "ensemble, age corrected"
 COLUMNS = (
     "ablation change variant task metric split value ci_low ci_high reference difference "
     "difference_low difference_high p p_holm paired seed_sd n run reference_run"
@@ -76,22 +78,36 @@ def ensemble_members(comparison, backbones):
 
 def wide_members(study, settings, dataset):
     """Runs on a data set that have, of each of `settings`, one of the listed values."""
-    return [
-        run
-        for run, told in study.configs.items()
-        if settings
-        and told["dataset"] == dataset
-        and all(told.get(name) in values for name, values in settings.items())
-    ]
+    told = pd.DataFrame.from_dict(study.configs, "index").reindex(columns=["dataset", *settings])
+    fit = told.isin({"dataset": [dataset]} | settings).all(axis=1)
+    return list(told.index[fit]) if settings else []
 
 
 def ensemble_predictions(tables):
     """Mean of several predictions, on the validation and test faces that all tables hold."""
-    columns = ["pred_age", *(name for task in CLASSES for name in probability_columns(task))]
+    columns = [
+        "pred_age",
+        *AGE_INTERVAL,
+        *(n for task in CLASSES for n in probability_columns(task)),
+    ]
     held = aligned([table[table["split"].isin(SPLITS)] for table in tables])
     mean = np.mean([table[columns].to_numpy(float) for table in held], axis=0)
     truth = held[0][["image", "split", "age", "gender", "ethnicity"]]
     return truth.join(pd.DataFrame(mean, columns=columns))
+
+
+def age_corrected(predictions):
+    """Predictions with ages by median regression on the age and the ends of its interval.
+
+    The expected value of a skewed distribution, as networks give it, lies beside the median, which
+    has the least absolute error. Fitted on validation faces; theirs come from ten folds.
+    """
+    val = (predictions["split"] == "val") & predictions["age"].notna()
+    read, age = predictions[["pred_age", *AGE_INTERVAL]], predictions.loc[val, "age"]
+    fit, folds = QuantileRegressor(alpha=0), KFold(min(10, val.sum()), shuffle=True, random_state=0)
+    ages = fit.fit(read[val], age).predict(read)
+    ages[val] = cross_val_predict(fit, read[val], age, cv=folds)
+    return predictions.assign(pred_age=ages)
 
 
 def with_ensemble(comparison, study, members, dataset, resamples=2000, seed=129):
@@ -101,9 +117,9 @@ def with_ensemble(comparison, study, members, dataset, resamples=2000, seed=129)
     """
     if len(members) < 2:
         return comparison
-    mean = ensemble_predictions(map(study.predictions.get, members))
+    mean = age_corrected(ensemble_predictions(map(study.predictions.get, members)))
     drawn = draw(part(mean, "test"), study.splits.get(dataset), resamples, seed)
-    row = {"label": f"ensemble, mean of {len(members)} networks", "model": ENSEMBLE, "seeds": 1}
+    row = {"label": f"ensemble of {len(members)}, age corrected", "model": ENSEMBLE, "seeds": 1}
     row |= {"protocol": ENSEMBLE, "input_size": np.nan, "run": None, "system": ENSEMBLE}
     found = intervals(mean, drawn).set_index(["task", "metric"])
     val = evaluate(mean, ("val",)).set_index(["task", "metric"])["value"]
@@ -118,8 +134,8 @@ def with_ensemble(comparison, study, members, dataset, resamples=2000, seed=129)
     return pd.concat([together, comparison.iloc[-1:]], ignore_index=True)
 
 
-def _members(study, profile, best):
-    """(name, question, members) of each ablation and of the ensemble; and what lacks runs."""
+def _members(study, profile):
+    """(name, question, members) of each ablation; and what lacks runs."""
     every, missing = [], []
     for one in profile.ablations:
         found, lacking = [], []
@@ -129,10 +145,6 @@ def _members(study, profile, best):
             lacking += [config.run] if run is None else []
         missing += [(f"ablation {one.name}", f"not run: {', '.join(lacking)}")] if lacking else []
         every.append((one.name, one.question, found))
-    if len(best) > 1:
-        first, label = next(iter(best.items()))
-        members = [(label, first, TASKS), ("mean of the networks", ENSEMBLE, TASKS)]
-        every.append((ENSEMBLE, f"Mean of {len(best)} networks", members))
     return every, missing
 
 
@@ -144,9 +156,13 @@ def ablations(study, profile, best=(), resamples=2000, seed=129):
     corrects over all of one task and split; `seed_sd` is that of the reference's seeds.
     """
     splits, predictions = study.splits.get(profile.settings.get("dataset")), study.predictions
-    every, missing = _members(study, profile, best)
+    every, missing = _members(study, profile)
     if len(best) > 1:
-        predictions = predictions | {ENSEMBLE: ensemble_predictions(map(predictions.get, best))}
+        mean, first = ensemble_predictions(map(predictions.get, best)), next(iter(best))
+        predictions = predictions | {ENSEMBLE: mean, CORRECTED: age_corrected(mean)}
+        members = [(best[first], first, TASKS), ("mean of the networks", ENSEMBLE, TASKS)]
+        members.append(("mean, age corrected", CORRECTED, ("age",)))
+        every.append((ENSEMBLE, f"Mean of {len(best)} networks", members))
 
     @functools.cache
     def scores(run, split):
