@@ -42,7 +42,7 @@ def available(tasks=NEEDED) -> dict[str, Path]:
 
 
 def describe(folder: Path) -> dict:
-    """Configuration of a model under today's names: ``model``, ``tasks``, ``input_size`` ..."""
+    """Configuration of a model: ``model``, ``tasks``, ``input_size`` ..."""
     shipped = is_shipped(folder)
     about = read_json(folder / "model.json") if shipped else study.read_config(folder)
     kinds = {"model": str, "tasks": list, "input_size": int, "dataset": str}
