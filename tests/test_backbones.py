@@ -14,7 +14,7 @@ from conftest import run_cells
 
 from utils.backbones.alexnet import read_torch_checkpoint
 from utils.backbones.flops import count_flops
-from utils.backbones.layers import Augment, Preprocess
+from utils.backbones.layers import Augment, Preprocess, fused
 from utils.backbones.networks import build_network, cut, float32_copy, imagenet_weights
 from utils.backbones.registry import BACKBONES, get
 from utils.paths import ROOT
@@ -127,6 +127,32 @@ def test_batch_normalisation_forgets_imagenet_within_an_epoch():
     net = build_network("mobilenetv2", 64, weights="none")
     kind = keras.layers.BatchNormalization
     assert {layer.momentum for layer in net.layers if isinstance(layer, kind)} == {0.9}
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_fused_batch_normalisation_learns_the_same(trainable):
+    rng, weights = np.random.default_rng(1), []
+    images, answers = rng.normal(3, 2, (8, 6, 6, 4)).astype("float32"), rng.random((8, 1))
+    for change in (lambda layer: None, fused):
+        keras.utils.set_random_seed(1)
+        norm = keras.layers.BatchNormalization(momentum=0.9)
+        norm.trainable = trainable
+        net = keras.Sequential([norm, keras.layers.Flatten(), keras.layers.Dense(1)])
+        net.build(images.shape)
+        change(norm)
+        net.compile(keras.optimizers.SGD(0.01), "mse", run_eagerly=False)
+        for _ in range(3):
+            net.train_on_batch(images, answers)
+        weights.append(net.get_weights() + [net.predict(images, verbose=0)])
+    for usual, same in zip(*weights, strict=True):
+        np.testing.assert_allclose(same, usual, rtol=1e-4, atol=1e-6)
+    assert np.any(weights[1][2]) == trainable  # its moving mean
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        step = tf.function(lambda x: norm(x, training=True))
+        kinds = {op.type for op in step.get_concrete_function(images).graph.get_operations()}
+        assert ("FusedBatchNormV3" in kinds) == trainable
 
 
 @pytest.mark.parametrize(

@@ -383,8 +383,7 @@ def test_the_test_part_is_limited_by_names(monkeypatch):
     split = pd.DataFrame({"image": found.table["image"], "group": "g" + found.table["image"]})
     split["split"] = ["test" if k % 2 else "train" for k in range(40)]
     monkeypatch.setattr(predict, "published_split", lambda name: split)
-    monkeypatch.setattr(datasets, "load", lambda name: datasets.replace(found))
-    ten, all_ = predict.other_faces("synthetic", 10), predict.other_faces("synthetic", 0)
+    ten, all_ = predict.other_faces(found, 10), predict.other_faces(found, 0)
     assert len(ten) == 10 and len(all_) == 20
     assert set(ten.table["image"]) < set(split.loc[split["split"] == "test", "image"])
     assert (ten.table["split"] == "test").all() and ten.table["group"].str.startswith("g").all()

@@ -153,8 +153,7 @@ def cost_table(cost: dict) -> pd.DataFrame:
     """What a run cost, from its ``cost.json``."""
     titles = COSTS | TIMES | {"feature_seconds": ("frozen part (min)", 60)}
     titles |= {"peak_memory_mb": ("peak memory (MB)", 1)}
-    told = [
-        (title, f"{cost[key] / by:,.3g}") for key, (title, by) in titles.items() if cost.get(key)
-    ]
+    held = ((title, cost.get(key), by) for key, (title, by) in titles.items())
+    told = [(title, f"{value / by:,.3g}") for title, value, by in held if value]
     told += [(title, cost[key]) for title, key in (("processor", "cpu"), ("device", "device"))]
     return pd.DataFrame(told, columns=["cost", "value"])

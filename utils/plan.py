@@ -410,12 +410,8 @@ def steps(profile: Profile, only: tuple[str, ...] = (), seeds: tuple[int, ...] =
     planned = _planned(profile, only, seeds)
     made += [_training_step(config, minutes) for config, minutes in planned]
     gallery = profile.gallery
-    explained = [
-        config
-        for config, _ in planned
-        if gallery and config.protocol == gallery.protocol and config.seed == seed
-    ]
-    if explained:
+    shown = (gallery.protocol, seed) if gallery else None
+    if explained := [c for c, _ in planned if (c.protocol, c.seed) == shown]:
         own = {"runs": [config.run for config in explained], "dataset": explained[0].dataset}
         own["tasks"] = profile.settings.get("tasks", list(TASKS))
         own["n"] = gallery.n
@@ -438,17 +434,9 @@ def _training_step(config: RunConfig, minutes: float) -> Step:
     parameters = {name: values[name] for name in _DECLARED if name in values}
     if "model" in parameters:
         parameters["backbone"] = parameters.pop("model")
-    usual = RunConfig.model_fields
-    parameters["options"] = {
-        name: value
-        for name, value in values.items()
-        if name not in _DECLARED and value != usual[name].default
-    }
-    return Step(
-        name=f"{notebook[:2]}_{config.run}",
-        notebook=notebook,
-        label=f"{config.label}, seed {config.seed}",
-        parameters=parameters,
-        config=config,
-        minutes=minutes,
-    )
+    fields = RunConfig.model_fields
+    unusual = {name: value for name, value in values.items() if value != fields[name].default}
+    parameters["options"] = {k: v for k, v in unusual.items() if k not in _DECLARED}
+    told = {"label": f"{config.label}, seed {config.seed}", "config": config, "minutes": minutes}
+    name = f"{notebook[:2]}_{config.run}"
+    return Step(name=name, notebook=notebook, parameters=parameters, **told)

@@ -184,12 +184,12 @@ def _write_folder(folder: Path, model: str, out: Path, detect: bool, **how) -> N
     print(f"{len(table)} faces in {out}, {len(bad)} pictures left out")
 
 
-def other_faces(dataset: str, limit: int = LIMIT) -> datasets.FaceSet:
+def other_faces(found: datasets.FaceSet, limit: int = LIMIT) -> datasets.FaceSet:
     """Test faces of a data set with their groups of near-duplicates.
 
     All faces of a set without a published split; of either, `limit` at most (0: all).
     """
-    found, published = datasets.load(dataset), published_split(dataset)
+    published = published_split(found.name)
     if published is None:
         found = assign_groups(found)
     else:
@@ -214,7 +214,7 @@ def set_scores(scorer: Scorer, found: datasets.FaceSet, find, bad: list) -> pd.D
 
 
 def cross_dataset(
-    names: list[str], dataset: str, study: Path = STUDY, limit: int = LIMIT
+    names: list[str], found: datasets.FaceSet, study: Path, limit: int
 ) -> Iterator[tuple[Path, list]]:
     """Score models on a data set that they never saw, with and without training's crop.
 
@@ -223,10 +223,10 @@ def cross_dataset(
     for name in names:
         trained_on = models.describe(models.folder_of(name))["dataset"]
         faces.frame_of(trained_on)  # what cannot work is told before anything is read
-        if same_faces(trained_on) == same_faces(dataset):
-            raise DataError(f"{name} was trained on {dataset}; name a set that it has not seen")
+        if same_faces(trained_on) == same_faces(found.name):
+            raise DataError(f"{name} was trained on {found.name}; name a set that it has not seen")
     check_writable(study / "cross_dataset")
-    found, known = other_faces(dataset, limit), {}
+    found, known = other_faces(found, limit), {}
 
     def locate(picture):
         key = hash(picture.tobytes())
@@ -238,7 +238,7 @@ def cross_dataset(
         for ending, find in (("", None), ("-cropped", locate)):
             bad: list = []
             table = set_scores(scorer, found, find, bad)
-            path = study / "cross_dataset" / f"{scorer.about['run']}@{dataset}{ending}.parquet"
+            path = study / "cross_dataset" / f"{scorer.about['run']}@{found.name}{ending}.parquet"
             write_predictions(table if ending else table.drop(columns="found"), path)
             yield path, bad
 
@@ -281,10 +281,8 @@ def main(arguments: list[str] | None = None) -> int:
         else:  # what is missing is told before anything is scored
             for name in names:
                 models.folder_of(name)
-        for dataset in asked.datasets:
-            datasets.load(dataset)
-        for dataset in asked.datasets:
-            for path, bad in cross_dataset(names, dataset, asked.study, asked.limit):
+        for found in [datasets.load(name) for name in asked.datasets]:
+            for path, bad in cross_dataset(names, found, asked.study, asked.limit):
                 _list(bad)
                 print(path, flush=True)
     except (ImportError, ValueError, OSError) as error:

@@ -110,3 +110,29 @@ class Augment(keras.layers.Layer):
     def get_config(self):
         """Configuration for saving."""
         return super().get_config() | self.settings
+
+
+def fused(layer):
+    """Let a batch normalisation over maps train by TensorFlow's fused operation, in float32.
+
+    Keras 3 takes ten operations for it, and each walks over all activations: on two cores a step
+    of MobileNetV2 at 224 px needs 2.8 s with the fused one, not 3.7. Results differ by rounding.
+    """
+    usual = layer.call
+    if keras.backend.backend() != "tensorflow" or layer.compute_dtype != "float32":
+        return
+    import tensorflow as tf
+
+    def call(inputs, training=None, mask=None):
+        if not (training and layer.trainable):
+            return usual(inputs, training=training, mask=mask)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs, layer.gamma + 0.0, layer.beta + 0.0, epsilon=layer.epsilon
+        )
+        n = ops.cast(ops.size(inputs[..., 0]), "float32")
+        variance *= (n - 1) / n  # Keras divides by n
+        for average, new in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+            average.assign(average * layer.momentum + new * (1 - layer.momentum))
+        return outputs
+
+    layer.call = call

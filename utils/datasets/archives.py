@@ -22,10 +22,7 @@ ARCHIVES = (".tar.gz", ".zip", ".tar", ".tgz")
 _HIDDEN = (".", "__MACOSX")  # as .ipynb_checkpoints, or what macOS leaves in archives
 _SPARE = 200_000_000  # bytes that stay free on the disk
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
-_DAMAGED += (
-    lzma.LZMAError,
-    RuntimeError,
-)  # of zipfile: a password, or an unknown way to pack
+_DAMAGED += (lzma.LZMAError, RuntimeError)  # of zipfile: a password, or an unknown way to pack
 # Folders that are a part of the data, not a wrapper.
 _PART = re.compile(r"\d+|train|val|test|(crop_)?part_?\d+", re.IGNORECASE)
 

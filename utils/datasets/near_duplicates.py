@@ -70,10 +70,8 @@ def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
     count = max(distance + 2, -(-bits.shape[1] // 32))  # blocks of at most 32 bits
     # Neighbouring bits are much alike; dealt out in turn they tell more.
     powers = 2 ** np.arange(32, dtype=np.uint64)
-    blocks = [
-        bits[:, k::count] @ powers[: len(range(k, bits.shape[1], count))] for k in range(count)
-    ]
-    blocks, found = np.stack(blocks), [np.zeros((0, 2), int)]
+    dealt, found = [bits[:, k::count] for k in range(count)], [np.zeros((0, 2), int)]
+    blocks = np.stack([part @ powers[: part.shape[1]] for part in dealt])
     for one, two in combinations(range(count), 2):
         key = blocks[one] << np.uint64(32) | blocks[two]
         order = np.argsort(key)

@@ -7,7 +7,7 @@ is what differs, their faces differ, and the two are resampled apart.
 """
 
 import functools
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 import pandas as pd
@@ -85,11 +85,7 @@ def wide_members(study, settings, dataset):
 
 def ensemble_predictions(tables):
     """Mean of several predictions, on the validation and test faces that all tables hold."""
-    columns = [
-        "pred_age",
-        *AGE_INTERVAL,
-        *(n for task in CLASSES for n in probability_columns(task)),
-    ]
+    columns = ["pred_age", *AGE_INTERVAL, *chain(*map(probability_columns, CLASSES))]
     held = aligned([table[table["split"].isin(SPLITS)] for table in tables])
     mean = np.mean([table[columns].to_numpy(float) for table in held], axis=0)
     truth = held[0][["image", "split", "age", "gender", "ethnicity"]]

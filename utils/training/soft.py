@@ -27,11 +27,8 @@ def soft_targets(table: pd.DataFrame, outputs, width: str = "constant") -> dict[
             target /= target.sum(axis=1, keepdims=True)
         else:
             names = list(CLASSES[task])
-            row = (
-                age_bin(labels.fillna(0))
-                if task == "age_bin"
-                else labels.map(names.index, "ignore")
-            )
+            binned = task == "age_bin"
+            row = age_bin(labels.fillna(0)) if binned else labels.map(names.index, "ignore")
             target = np.eye(len(names))[pd.Series(row).fillna(0).astype(int)]
         found[task] = (target * known).astype("float32")
     return found
