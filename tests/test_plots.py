@@ -128,6 +128,23 @@ def test_the_ablation_figure_says_which_side_is_better():
     assert figure.axes[0].containers[0].lines[0].get_xdata()[0] == -2.0  # a larger error is a loss
 
 
+def test_the_figure_of_sizes_shows_fine_tuned_networks_by_input_size():
+    sizes, probe = {"a": 224, "b": 96, "c": 96, "d": 128}, "d"
+    told = {run: {"model": "vgg19", "input_size": size} for run, size in sizes.items()}
+    told = {run: one | {"protocol": "finetune"} for run, one in told.items()}
+    told["c"]["model"], told[probe]["protocol"] = "resnet50", "linear_probe"
+    rows = pd.DataFrame({"run": list("abcd"), "value": [4.0, 5.0, 6.0, 9.0]})
+    rows = rows.assign(ablation="size_of", split="val", task="age", metric="mae", n=7)
+    rows = pd.concat([rows, rows.assign(split="test", value=3.0), rows.assign(ablation="other")])
+    rows = rows.assign(ci_low=rows["value"] - 1, ci_high=rows["value"] + 1)
+    figure = study.sizes({"ablations": rows}, Study(configs=told), "utkface")
+    assert figure.finding.endswith("ResNet50 6.00 to 6.00, VGG-19 5.00 to 4.00")
+    lines = [text.get_text().split()[0] for text in figure.axes[0].get_yticklabels()]
+    assert lines == ["96", "224"]
+    with pytest.raises(DataError, match="several input sizes"):
+        study.sizes({"ablations": rows[rows["run"] == probe]}, Study(configs=told), "utkface")
+
+
 def test_the_figure_of_another_set_counts_who_is_worse_than_the_baseline():
     rows = pd.DataFrame({"label": list("xyx"), "value": [20.0, 8.0, 6.0]})
     rows = rows.assign(dataset="wiki", task="age", metric="mae", ci_low=5.0, ci_high=30.0, n=9)

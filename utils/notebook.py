@@ -102,8 +102,7 @@ def scores(predictions: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """
     found, keys = intervals(predictions, table[["image", "group"]]), ["task", "metric"]
     never_looks = baseline(table, ("test",)).set_index(keys)["value"].rename("baseline")
-    columns = [*keys, "value", "ci_low", "ci_high", "baseline", "n"]
-    return found.join(never_looks, on=keys)[columns]
+    return found.join(never_looks, on=keys)[[*keys, "value", "ci_low", "ci_high", "baseline", "n"]]
 
 
 def scores_text(table: pd.DataFrame) -> pd.DataFrame:

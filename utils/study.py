@@ -77,10 +77,7 @@ def check_files(folder: Path, *names: str) -> None:
 
 
 def read_config(folder: Path) -> dict:
-    """Configuration of a run or a published run, under today's names.
-
-    A ``config.json`` that is missing or damaged is a ValueError that names it.
-    """
+    """Configuration of a run; a ValueError names a file that is missing or damaged."""
     return _read(Path(folder) / "config.json")
 
 
@@ -143,15 +140,13 @@ def begin(config: RunConfig, data_digest: str, force: bool = False, **facts) -> 
     return folder
 
 
-_FACES = ("data_fingerprint", "joint_fingerprint")
-
-
 def _check_same(config: RunConfig, folder: Path, digests: dict) -> None:
     """One line that says what differs, if a folder does not hold what is wanted."""
     stored = read_config(folder)
     other = differences(config, stored)
     told = [f"{name}: {old!r} there, {new!r} wanted" for name, (new, old) in other.items()]
-    if any(stored.get(name) != digests.get(name) for name in _FACES):
+    faces = ("data_fingerprint", "joint_fingerprint")
+    if any(stored.get(name) != digests.get(name) for name in faces):
         told.append("its faces, labels or split were others")
     # Finished runs stand, whatever came later; half a training must not mix two codes.
     if not is_complete(folder) and stored.get("code_fingerprint") != digests["code_fingerprint"]:

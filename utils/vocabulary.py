@@ -142,12 +142,8 @@ _CHANGES = (
     ("augment", True, {False: "no augmentation"}),
     ("augmentation", "usual", {"cutout": "cutout", "randaugment": "RandAugment"}),
     ("age_width", "constant", {"growing": "growing width"}),
-    *(
-        ("zoom_tta", 0.0, "zoom TTA"),
-        ("mixup", 0.0, "mixup"),
-        ("ema", 0.0, "averaged weights"),
-        ("layer_decay", 1.0, "layer decay"),
-    ),
+    *(("zoom_tta", 0.0, "zoom TTA"), ("mixup", 0.0, "mixup"), ("ema", 0.0, "averaged weights")),
+    ("layer_decay", 1.0, "layer decay"),
     *(("joint", "", "two data sets"), ("fold", "", "less a fold"), ("teachers", [], "distilled")),
 )
 

@@ -11,20 +11,14 @@ import pandas as pd
 import yaml
 
 from utils import plan
-from utils.evaluation import (
-    ablations,
-    calibration,
-    conformal,
-    noise,
-    pairwise,
-    random_split,
-    tables,
-)
+from utils.evaluation import ablations, calibration, conformal, pairwise, tables
 from utils.evaluation.bootstrap import draw
 from utils.evaluation.columns import AGE_INTERVAL, part, tasks_of
 from utils.evaluation.cross_dataset import cross_dataset, cross_dataset_readable
 from utils.evaluation.findings import advice, findings
+from utils.evaluation.noise import label_conflicts, label_noise, remaining, suspects
 from utils.evaluation.protocols import CORAL, coral, others_protocols
+from utils.evaluation.random_split import clean_effect, near_duplicates_effect, split_effect
 from utils.evaluation.references import claims, goals, references
 from utils.evaluation.subgroups import AXES, fairness, gaps, subgroups
 from utils.files import write_aside, write_json
@@ -175,13 +169,13 @@ def _examined(study, comparison, dataset, members, drawn):
             resampled = draw(faces, study.splits.get(dataset), *drawn)
             found.append(("others", run, coral(faces, resampled)))
     made, labels = _joined(study, found), tables.labels_of(study, dataset)
-    made["label_conflicts"] = noise.label_conflicts(labels)
-    made["label_noise"] = noise.label_noise(labels, *drawn)
+    made["label_conflicts"] = label_conflicts(labels)
+    made["label_noise"] = label_noise(labels, *drawn)
     if len(members) > 1:
         held = [study.predictions[run] for run in members]
         tested = [part(one, "test") for one in held]
-        made["remaining"] = noise.remaining(tested, made["label_noise"])
-        made["label_suspects"] = noise.suspects([one[one["split"] != "train"] for one in held])
+        made["remaining"] = remaining(tested, made["label_noise"])
+        made["label_suspects"] = suspects([one[one["split"] != "train"] for one in held])
     return made
 
 
@@ -194,14 +188,14 @@ def _near_duplicates(study, comparison, dataset, drawn):
         if (told.get("dataset"), told.get("split")) == (dataset, "random"):
             twin = key.get((tables.system_of(told | {"split": "group"}), told.get("seed")))
             if twin:
-                rows = random_split.split_effect(held[twin], held[run], splits, *drawn)
+                rows = split_effect(held[twin], held[run], splits, *drawn)
                 found.append(("random_split", run, rows))
             if splits is not None:
-                rows = random_split.near_duplicates_effect(held[run], splits, *drawn)
+                rows = near_duplicates_effect(held[run], splits, *drawn)
                 found.append(("near_duplicates", run, rows))
     for run in comparison["run"].dropna():
         if splits is not None and study.configs[run].get("split", "group") == "group":
-            found.append(("clean", run, random_split.clean_effect(held[run], splits, *drawn)))
+            found.append(("clean", run, clean_effect(held[run], splits, *drawn)))
     return _joined(study, found)
 
 

@@ -286,6 +286,24 @@ def ablations(held, study, dataset):
     return theme.finish(figure, title, dataset, "ablations")
 
 
+def sizes(held, study, dataset):
+    """Networks by input size, all layers trained and all else alike; validation faces."""
+    told = pd.DataFrame.from_dict(study.configs, "index")[["model", "protocol", "input_size"]]
+    rows = held["ablations"].join(told, on="run").sort_values("input_size", kind="stable")
+    rows = rows[rows["ablation"].str.startswith("size_") & (rows["protocol"] == "finetune")]
+    rows = rows[rows["split"] == "val"]
+    if rows.empty:
+        raise DataError("no network was trained at several input sizes")
+    place, names = pd.factorize(rows["model"].replace(words.MODEL_LABELS), sort=True)
+    style = {"row": rows["input_size"].map("{:.0f} px".format), "name": names[place]}
+    style |= {"tint": rows["model"].map(theme.colour), "shift": 0.2 * (place - place.max() / 2)}
+    rows = _panels(rows, **style)
+    ages = rows[rows["task"] == "age"].groupby("name")["value"].agg(["first", "last"])
+    told = [f"{one.Index} {written(one.first)} to {written(one.last)}" for one in ages.itertuples()]
+    title = f"Age errors in years, smallest to largest input: {', '.join(told)}"
+    return theme.finish(theme.dot_panels(rows), title, dataset, "sizes", rows["n"].max())
+
+
 def cross_dataset(table, dataset):
     """One panel a task, one line a network: own set, pictures as they are, cut as in training."""
     rows = table[(table["dataset"] == dataset) & (table["metric"] == table["task"].map(HEADLINES))]
@@ -313,4 +331,4 @@ def cross_dataset(table, dataset):
 
 
 _DRAWN = (comparison, cost, subgroups, reliability, age_coverage, label_noise)
-FIGURES = {one.__name__: one for one in (*_DRAWN, random_split, curves, ablations)}
+FIGURES = {one.__name__: one for one in (*_DRAWN, random_split, curves, ablations, sizes)}
