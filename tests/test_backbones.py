@@ -129,30 +129,38 @@ def test_batch_normalisation_forgets_imagenet_within_an_epoch():
     assert {layer.momentum for layer in net.layers if isinstance(layer, kind)} == {0.9}
 
 
-@pytest.mark.parametrize("trainable", [True, False])
-def test_fused_batch_normalisation_learns_the_same(trainable):
-    rng, weights = np.random.default_rng(1), []
-    images, answers = rng.normal(3, 2, (8, 6, 6, 4)).astype("float32"), rng.random((8, 1))
+@pytest.mark.parametrize(
+    ("shape", "options", "is_fused"),
+    [
+        ((8, 6, 6, 4), {}, True),
+        ((8, 6, 6, 4), {"trainable": False}, False),
+        ((8, 6, 6, 4), {"scale": False}, False),
+        ((8, 6, 6, 4), {"axis": 1}, False),
+        ((8, 4), {}, False),
+    ],
+)
+def test_fused_batch_normalisation_learns_the_same(shape, options, is_fused):
+    rng, found = np.random.default_rng(1), []
+    inputs, answers = rng.normal(3, 2, shape).astype("float32"), rng.random((8, 1))
     for change in (lambda layer: None, fused):
         keras.utils.set_random_seed(1)
-        norm = keras.layers.BatchNormalization(momentum=0.9)
-        norm.trainable = trainable
+        norm = keras.layers.BatchNormalization(momentum=0.9, **options)
         net = keras.Sequential([norm, keras.layers.Flatten(), keras.layers.Dense(1)])
-        net.build(images.shape)
+        net.build(shape)
         change(norm)
         net.compile(keras.optimizers.SGD(0.01), "mse", run_eagerly=False)
         for _ in range(3):
-            net.train_on_batch(images, answers)
-        weights.append(net.get_weights() + [net.predict(images, verbose=0)])
-    for usual, same in zip(*weights, strict=True):
+            net.train_on_batch(inputs, answers)
+        found.append(net.get_weights() + [net.predict(inputs, verbose=0)])
+    for usual, same in zip(*found, strict=True):
         np.testing.assert_allclose(same, usual, rtol=1e-4, atol=1e-6)
-    assert np.any(weights[1][2]) == trainable  # its moving mean
+    assert np.any(norm.moving_mean) == norm.trainable
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         step = tf.function(lambda x: norm(x, training=True))
-        kinds = {op.type for op in step.get_concrete_function(images).graph.get_operations()}
-        assert ("FusedBatchNormV3" in kinds) == trainable
+        kinds = {op.type for op in step.get_concrete_function(inputs).graph.get_operations()}
+        assert ("FusedBatchNormV3" in kinds) == is_fused
 
 
 @pytest.mark.parametrize(
