@@ -290,9 +290,7 @@ def sizes(held, study, dataset):
     """Networks by input size, all layers trained and all else alike; validation faces."""
     told = pd.DataFrame.from_dict(study.configs, "index")[["model", "protocol", "input_size"]]
     kept = "split == 'val' and protocol == 'finetune' and ablation.str.startswith('size_')"
-    rows = (
-        held["ablations"].join(told, on="run").query(kept).sort_values("input_size", kind="stable")
-    )
+    rows = held["ablations"].join(told, on="run").query(kept).sort_values(["input_size", "model"])
     if rows.empty:
         raise DataError("no network was trained at several input sizes")
     place, names = pd.factorize(rows["model"].replace(words.MODEL_LABELS), sort=True)
