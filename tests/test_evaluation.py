@@ -167,13 +167,26 @@ def test_pairs_find_the_better_model_and_not_the_equal_one():
     runs = {name: fake_predictions(2000, *settings) for name, settings in told.items()}
     for task in ("age", "gender"):
         pairs = pairwise.compare(runs, task, n=500)
-        letters = pairwise.letters(pairs)
+        letters = pairwise.letters(pairs, list(runs))
         assert letters["good"] == letters["same"] == "a" and letters["bad"] == "b"
         assert pairwise.within_chance(pairs, "good", task) == ["same"]
         row = pairs.set_index(["a", "b"]).loc["good", "bad"]
         assert row["difference"] == pytest.approx(row["value_a"] - row["value_b"])
         assert row["ci_low"] < row["difference"] < row["ci_high"]
         assert row["p_holm"] >= row["p"]
+
+
+def test_a_pair_is_as_uncertain_as_its_seeds():
+    runs = {f"a{seed}": fake_predictions(2000, 1, spread) for seed, spread in enumerate((3, 4, 5))}
+    runs |= {f"b{seed}": fake_predictions(2000, 2, spread) for seed, spread in enumerate((5, 6, 7))}
+    (alone,) = pairwise.compare({r: runs[r] for r in ("a0", "b0")}, "age").to_dict("records")
+    systems = {name: [run for run in runs if run[0] == name[0]] for name in ("a0", "b0")}
+    (pair,) = pairwise.compare(runs, "age", systems=systems).to_dict("records")
+    errors = {run: evaluate(faces, ("test",))["value"][0] for run, faces in runs.items()}
+    mean = np.mean([errors[run] for run in systems["a0"]])
+    assert pair["value_a"] == pytest.approx(mean) and alone["value_a"] == errors["a0"]
+    assert pair["ci_high"] - pair["ci_low"] > 2 * (alone["ci_high"] - alone["ci_low"])
+    assert alone["p"] < 1e-6 < pair["p"]
 
 
 def test_pairs_use_the_faces_that_all_share():
@@ -190,14 +203,21 @@ def test_pairs_use_the_faces_that_all_share():
 
 def test_letters_join_what_differs_within_chance():
     # 1 beats 3 and 4, 2 beats 4: a for 1 and 2, b for 2 and 3, c for 3 and 4.
-    told = [("1", "2", 0.5), ("1", "3", 0.01), ("1", "4", 0.01), ("2", "3", 0.5), ("2", "4", 0.01)]
-    pairs = pd.DataFrame([*told, ("3", "4", 0.5)], columns=["a", "b", "p_holm"])
+    clear = 0.01 / 6  # of six pairs
+    told = [("1", "2", 0.5), ("1", "3", clear), ("1", "4", clear), ("2", "3", 0.5)]
+    told += [("2", "4", clear), ("3", "4", 0.5)]
+    pairs = pd.DataFrame(told, columns=["a", "b", "p"])
     for side in "ab":
         pairs[f"value_{side}"] = pairs[side].astype(int)
-    found = pairwise.letters(pairs.assign(metric="mae"))
+    found = pairwise.letters(pairs.assign(metric="mae"), list("1234"))
     assert found == {"1": "a", "2": "ab", "3": "bc", "4": "c"}
-    best_first = pairwise.letters(pairs.assign(metric="accuracy"))
+    best_first = pairwise.letters(pairs.assign(metric="accuracy"), list("1234"))
     assert best_first == {"4": "a", "3": "ab", "2": "bc", "1": "c"}
+    # Fewer pairs, a milder correction; a lone run has no letter to share.
+    pairs["p"] *= 20
+    assert set(pairwise.letters(pairs.assign(metric="mae"), list("1234")).values()) == {"a"}
+    assert pairwise.letters(pairs.assign(metric="mae"), list("14")) == {"1": "a", "4": "b"}
+    assert pairwise.letters(pairs.assign(metric="mae"), ["1"]) == {}
 
 
 def test_subgroups_by_hand_and_small_ones_are_never_ranked(faces):

@@ -1,9 +1,11 @@
 """What is each choice worth? Differences to a reference that differs in one thing.
 
 Which runs belong together stands in ``profiles/ablations.yaml``. Choices are judged on validation
-faces; the same difference on test faces stands beside it. Variant and reference are scored on the
-same faces with the same resamples of duplicate groups (paired cluster bootstrap). Where the split
-is what differs, their faces differ, and the two are resampled apart.
+faces; the same difference on test faces stands beside it. Variant and reference are means over
+their seeds, scored on the same faces with the same resamples of duplicate groups (paired cluster
+bootstrap). Where the split is what differs, their faces differ, and the two are resampled apart.
+Most were trained once or twice, so what another training may give enters as a normal deviation, as
+wide as that of all networks of the protocol with several seeds (`seed_noise`).
 """
 
 import functools
@@ -25,8 +27,9 @@ from utils.vocabulary import CLASSES, HEADLINE, TASKS, probability_columns, writ
 SPLITS = ("val", "test")
 ENSEMBLE, CORRECTED = "ensemble", "ensemble, age corrected"
 COLUMNS = (
-    "ablation change variant task metric split value ci_low ci_high reference difference "
-    "difference_low difference_high p p_holm paired seed_sd n run reference_run"
+    "ablation change variant task metric split value ci_low ci_high seeds reference "
+    "reference_seeds difference difference_low difference_high p p_holm paired seed_sd n run "
+    "reference_run"
 ).split()
 
 
@@ -41,32 +44,66 @@ def score(table, split, splits=None, n=2000, seed=129):
     return tuple(faces["image"]), found
 
 
-def compared(scores, members, seeds=()):
+def seed_noise(study):
+    """Standard deviation over seeds by protocol, split and task: of all systems with several."""
+    runs, keys = run_table(study).set_index("run"), ["protocol", "split", "task"]
+    runs = runs[runs["system"].duplicated(keep=False)][["protocol", "system"]]
+    held = {run: study.predictions[run] for run in runs.index if run in study.predictions}
+    rows = [evaluate(table, SPLITS).assign(run=run) for run, table in held.items()]
+    if not rows:
+        return {}
+    rows = pd.concat(rows).join(runs, on="run")
+    rows = rows[rows["metric"] == rows["task"].map(HEADLINE)]
+    variance = rows.groupby([*keys, "system"])["value"].var()
+    return np.sqrt(variance.groupby(keys).mean()).to_dict()
+
+
+def _mean_of(scores, runs, split, noise, rng):
+    """Images of a member, and by task (mean over its runs, resampled with noise, faces)."""
+    found = [scores(run, split) for run in runs]
+    made = {}
+    for task in dict.fromkeys(task for _, held in found for task in held):
+        values, spreads, n = zip(*(held[task] for _, held in found if task in held), strict=True)
+        scale = noise.get((split, task), 0.0) / np.sqrt(len(values))
+        spread = np.mean(spreads, axis=0) + rng.normal(0, scale, len(spreads[0]))
+        made[task] = float(np.mean(values)), spread, n[0]
+    return found[0][0] if found else (), made
+
+
+def compared(scores, members, noise, seed=129):
     """Rows of one ablation; none without the reference (the first member) or without a variant.
 
-    `scores` gives `score` by (run, split), `members` are (label, run or None, tasks), `seeds` the
-    runs of the reference's seeds.
+    `scores` gives `score` by (run, split), `members` are (label, runs, tasks); `noise` by (split,
+    task) is that of a training: where it is unknown there is no p, as seeds must enter it.
     """
-    first, rows = members[0][1], []
-    for split, (label, run, tasks) in product(SPLITS, members):
-        (base_images, base), (images, own) = scores(first, split), scores(run, split)
-        for task in (task for task in tasks if task in own and task in base):
-            values = [scores(other, split)[1].get(task, (np.nan,))[0] for other in seeds]
-            value, spread, n = own[task]
-            low, high = interval(spread)
-            row = {"variant": label, "task": task, "metric": HEADLINE[task], "split": split}
-            row |= {"run": run, "reference_run": first, "reference": base[task][0]}
-            row |= {"value": value, "ci_low": low, "ci_high": high, "n": n}
-            row["seed_sd"] = np.std(values, ddof=1) if len(values) > 1 else np.nan
-            if run != first:
-                # On other faces a resample must not meet its own number: one seed drew both.
-                paired = images == base_images
-                reference = base[task][1] if paired else np.roll(base[task][1], 1)
-                found = gap((value, spread), (base[task][0], reference))
-                ends = {f"difference_{end}": found.pop(f"ci_{end}") for end in ("low", "high")}
-                row |= found | ends | {"paired": paired}
-            rows.append(row)
-    return rows if any(row["run"] != first for row in rows) else []
+    first, rows, rng = members[0][1], [], np.random.default_rng(seed)
+    for split in SPLITS:
+        base_images, base = _mean_of(scores, first, split, noise, rng)
+        for label, runs, tasks in members:
+            images, own = base_images, base
+            if runs != first:
+                images, own = _mean_of(scores, runs, split, noise, rng)
+            for task in (task for task in tasks if task in own and task in base):
+                value, spread, n = own[task]
+                low, high = interval(spread)
+                row = {"variant": label, "task": task, "metric": HEADLINE[task], "split": split}
+                row |= {"run": runs[0], "reference_run": first[0], "reference": base[task][0]}
+                row |= {"value": value, "ci_low": low, "ci_high": high, "n": n}
+                row |= {"seeds": len(runs), "reference_seeds": len(first)}
+                row["seed_sd"] = noise.get((split, task), np.nan)
+                if runs != first:
+                    row |= _difference(own[task], base[task], images == base_images)
+                    row["p"] = row["p"] if (split, task) in noise else np.nan
+                rows.append(row)
+    return rows if any(row["run"] != first[0] for row in rows) else []
+
+
+def _difference(own, base, paired):
+    """What a variant (value, resampled values, ...) has more than its reference."""
+    # On other faces a resample must not meet its own number: one seed drew both.
+    found = gap(own[:2], (base[0], base[1] if paired else np.roll(base[1], 1)))
+    ends = {f"difference_{end}": found.pop(f"ci_{end}") for end in ("low", "high")}
+    return found | ends | {"paired": paired}
 
 
 def ensemble_members(comparison, backbones):
@@ -133,16 +170,22 @@ def with_ensemble(comparison, study, members, dataset, resamples=2000, seed=129)
 
 
 def _members(study, profile):
-    """(name, question, members) of each ablation; and what lacks runs."""
-    every, missing = [], []
+    """(name, question, members, protocol) of each ablation; and what lacks runs.
+
+    The protocol is empty where variants are one network, tested in other ways.
+    """
+    every, missing, runs = [], [], run_table(study).set_index("run")["system"]
     for one in profile.ablations:
-        found, lacking = [], []
-        for label, config in variants(profile, one):
-            run = min(study.matching(config), default=None)
-            found.append((label, run, config.tasks))
-            lacking += [config.run] if run is None else []
+        made = variants(profile, one)
+        trained, found, lacking = all(config.epochs for _, config in made), [], []
+        for label, config in made:
+            some = sorted(study.matching(config))[:1]
+            lacking += [] if some else [config.run]
+            if some and trained:
+                some += sorted(runs.index[runs == runs[some[0]]].drop(some[0]))
+            found.append((label, some, config.tasks))
         missing += [(f"ablation {one.name}", f"not run: {', '.join(lacking)}")] if lacking else []
-        every.append((one.name, one.question, found))
+        every.append((one.name, one.question, found, made[0][1].protocol if trained else ""))
     return every, missing
 
 
@@ -151,26 +194,27 @@ def ablations(study, profile, best=(), resamples=2000, seed=129):
 
     Returns a table and (name, reason) of those that lack runs. One row a variant, task and split,
     `COLUMNS`: `change` is the ablation's question, `difference` variant minus reference; `p_holm`
-    corrects over all of one task and split; `seed_sd` is that of the reference's seeds.
+    corrects over all of one task and split; `seed_sd` is the protocol's `seed_noise`.
     """
     splits, predictions = study.splits.get(profile.settings.get("dataset")), study.predictions
     every, missing = _members(study, profile)
     if len(best) > 1:
         mean, first = ensemble_predictions(map(predictions.get, best)), next(iter(best))
         predictions = predictions | {ENSEMBLE: mean, CORRECTED: age_corrected(mean)}
-        members = [(best[first], first, TASKS), ("mean of the networks", ENSEMBLE, TASKS)]
-        members.append(("mean, age corrected", CORRECTED, ("age",)))
-        every.append((ENSEMBLE, f"Mean of {len(best)} networks", members))
+        members = [(best[first], [first], TASKS), ("mean of the networks", [ENSEMBLE], TASKS)]
+        members.append(("mean, age corrected", [CORRECTED], ("age",)))
+        every.append((ENSEMBLE, f"Mean of {len(best)} networks", members, ""))
 
     @functools.cache
     def scores(run, split):
         return score(predictions.get(run), split, splits, resamples, seed)
 
-    system, rows = run_table(study).set_index("run")["system"], []
-    for name, question, members in every:
+    noise, rows, same = seed_noise(study), [], dict.fromkeys(product(SPLITS, TASKS), 0.0)
+    for name, question, members, protocol in every:
         told = {"ablation": name, "change": question}
-        seeds = system.index[system == system.get(members[0][1])]
-        rows += [told | row for row in compared(scores, members, seeds)]
+        own = {key[1:]: sd for key, sd in noise.items() if key[0] == protocol}
+        members = [one for one in members if one[1] or one is members[0]]
+        rows += [told | row for row in compared(scores, members, own if protocol else same, seed)]
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
     for _, group in table[table["p"].notna()].groupby(["task", "split"]):
         table.loc[group.index, "p_holm"] = holm(group["p"])
@@ -180,7 +224,7 @@ def ablations(study, profile, best=(), resamples=2000, seed=129):
 def readable(table):
     """What validation faces say (test faces where there are none): value (difference) a task.
 
-    A star where it is beyond chance (Holm, 5 %).
+    A star where it is beyond chance of faces and trainings (Holm, 5 %).
     """
 
     def cell(row):

@@ -120,6 +120,14 @@ def scored(faces, drawn, task, metric, mask=None):
     return value, metrics_from(task, drawn.sums(parts))[metric]
 
 
+def over_seeds(values, seed):
+    """Mean of (value, resampled values [n]) of some runs; for each resample runs are drawn anew."""
+    spread = np.stack([resampled for _, resampled in values])
+    drawn = np.random.default_rng(seed).integers(0, len(spread), spread.shape)
+    mean = float(np.mean([value for value, _ in values]))
+    return mean, np.take_along_axis(spread, drawn, axis=0).mean(axis=0)
+
+
 def bootstrap_mean(values, groups=None, seed=129, resamples=2000) -> dict:
     """Mean of one number a face (NaN is left out), its 95 % interval over groups, and the faces."""
     values = np.asarray(values, float)

@@ -14,7 +14,7 @@ import pandas as pd
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
 
-from utils.evaluation.bootstrap import draw, gap, interval, scored
+from utils.evaluation.bootstrap import draw, gap, interval, over_seeds, scored
 from utils.evaluation.columns import aligned, known, predicted, tasks_of, truth
 from utils.evaluation.metrics import WITHIN_YEARS
 from utils.files import DataError
@@ -24,7 +24,7 @@ ALPHA = 0.05
 MARGINS = {"years": 0.15, "share": 0.01}  # differences that matter to nobody
 PRIMARY = (
     "task metric a b value_a value_b seeds_a seeds_b difference ci_low ci_high p p_holm margin "
-    "equivalent verdict n"
+    "low_90 high_90 equivalent verdict n"
 ).split()
 
 
@@ -58,23 +58,30 @@ def holm(p):
     return multipletests(np.asarray(p, float), method="holm")[1] if len(p) else p
 
 
-def compare(predictions, task, groups=None, n=2000, seed=129):
+def compare(predictions, task, groups=None, n=2000, seed=129, systems=None):
     """All pairs of models (predictions by run) on the headline metric and test faces they share.
 
+    `systems` are the runs of each model, by the one that stands for it, if some have several seeds.
     One row a pair: a, b, values, difference (a minus b) with 95 % interval, p and p_holm of the
-    paired bootstrap over `groups`; only_a, only_b, p_mcnemar, p_mcnemar_holm; n faces.
+    paired bootstrap over seeds, if several, and `groups`; only_a, only_b, p_mcnemar,
+    p_mcnemar_holm, of the runs a and b alone; n faces.
     """
-    tables, metric, rows = common_faces(predictions, task), HEADLINE[task], []
-    if len(tables) < 2:
+    tables, metric, rows, found = common_faces(predictions, task), HEADLINE[task], [], {}
+    systems = systems or {run: [run] for run in tables}
+    systems = {run: [r for r in some if r in tables] for run, some in systems.items()}
+    systems = {run: some for run, some in systems.items() if run in some}
+    if len(systems) < 2:
         return pd.DataFrame()
     first = next(iter(tables.values()))
     if first.empty:
         raise DataError(f"{task}: {', '.join(tables)} share no test face")
     drawn = draw(first, groups, n, seed)
-    found = {run: scored(faces, drawn, task, metric) for run, faces in tables.items()}
+    for number, (run, some) in enumerate(systems.items()):
+        values = [scored(tables[one], drawn, task, metric) for one in some]
+        found[run] = over_seeds(values, (seed, number))
     most = WITHIN_YEARS if task == "age" else 0  # what still counts as right
     right = {r: np.abs(predicted(f, task) - truth(f, task)) <= most for r, f in tables.items()}
-    for a, b in combinations(tables, 2):
+    for a, b in combinations(found, 2):
         row = {"a": a, "b": b, "task": task, "metric": metric}
         row |= {"value_a": found[a][0], "value_b": found[b][0], **gap(found[a], found[b])}
         row["only_a"], row["only_b"], row["p_mcnemar"] = mcnemar(right[a], right[b])
@@ -83,8 +90,15 @@ def compare(predictions, task, groups=None, n=2000, seed=129):
     return table.assign(p_holm=holm(table["p"]), p_mcnemar_holm=holm(table["p_mcnemar"]))
 
 
-def letters(pairs):
-    """Letters by run of `compare`, ``a`` the best; who share one do not differ (Piepho 2004)."""
+def letters(pairs, runs):
+    """Letters of some runs of `compare`, ``a`` the best; who share one do not differ (Piepho 2004).
+
+    Holm's correction is over the pairs of these runs.
+    """
+    pairs = pairs[pairs["a"].isin(runs) & pairs["b"].isin(runs)]
+    if pairs.empty:
+        return {}
+    pairs = pairs.assign(p_holm=holm(pairs["p"]))
     values = pairs.set_index("a")["value_a"].to_dict() | pairs.set_index("b")["value_b"].to_dict()
     lower = pairs["metric"].iloc[0] in LOWER_IS_BETTER
     order = sorted(values, key=values.get, reverse=not lower)
@@ -115,14 +129,6 @@ def family(study, wanted):
     return found
 
 
-def _over_seeds(values, rng):
-    """Mean of (value, resampled values [n]) of each seed: seeds are drawn, then averaged."""
-    spread = np.stack([resampled for _, resampled in values])
-    drawn = rng.integers(0, len(spread), spread.shape)
-    mean = float(np.mean([value for value, _ in values]))
-    return mean, np.take_along_axis(spread, drawn, axis=0).mean(axis=0)
-
-
 def _verdict(row):
     """What may be said of a pair: a difference needs seeds too, no difference needs a margin."""
     if min(row["seeds_a"], row["seeds_b"]) < 2:
@@ -147,16 +153,15 @@ def primary(study, wanted, splits=None, n=2000, seed=129):
             own = [tables[run] for run in some if run in tables]
             values = [scored(f, draw(f, splits, n, seed), task, metric) for f in own]
             if values:
-                rng = np.random.default_rng([seed, number])
-                found[model] = len(values), *_over_seeds(values, rng)
+                found[model] = len(values), *over_seeds(values, (seed, number))
         margin = MARGINS["years" if metric in IN_YEARS else "share"]
         for a, b in combinations(found, 2):
             (seeds_a, *of_a), (seeds_b, *of_b) = found[a], found[b]
             low, high = interval(of_a[1] - of_b[1], 0.90)
             row = {"task": task, "metric": metric, "a": a, "b": b, "margin": margin}
             row |= {"seeds_a": seeds_a, "seeds_b": seeds_b, "value_a": of_a[0], "value_b": of_b[0]}
-            row |= {"equivalent": -margin < low and high < margin, **gap(of_a, of_b)}
-            rows.append(row | {"n": len(next(iter(tables.values())))})
+            row |= {"low_90": low, "high_90": high, "equivalent": -margin < low and high < margin}
+            rows.append(row | gap(of_a, of_b) | {"n": len(next(iter(tables.values())))})
     table = pd.DataFrame(rows).reindex(columns=PRIMARY)
     table["p_holm"] = holm(table["p"])
     table["verdict"] = [_verdict(row) for row in table.to_dict("records")]

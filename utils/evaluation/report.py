@@ -97,7 +97,7 @@ def _abroad(study, made, dataset):
 
 def _systems(study, every, scored, dataset, listed, drawn):
     """The comparison of a data set with its two ensembles, and the members of the first."""
-    table = tables.comparison(study, scored, dataset)
+    table = tables.comparison(study, scored, dataset, *drawn)
     members = ablations.ensemble_members(table, listed.ensemble)
     for runs in (members, ablations.wide_members(every, listed.wide_ensemble, dataset)):
         table = ablations.with_ensemble(table, every, runs, dataset, *drawn)
@@ -124,17 +124,23 @@ def _pages(of_set):
 def _compared(study, table, family, drawn):
     """Best networks, pairs (also the declared), goals and claims beside the comparison `table`."""
     dataset = family["dataset"]
-    # Of each system the run with the lowest seed: chosen without looking at results.
-    chosen = {run: study.predictions[run] for run in sorted(table["run"].dropna())}
-    pairs = [pairwise.compare(chosen, task, study.splits.get(dataset), *drawn) for task in TASKS]
-    letters = {found["task"][0]: pairwise.letters(found) for found in pairs if len(found)}
+    runs = tables.run_table(study).query("run in @study.predictions").groupby("system")["run"]
+    systems = {run: list(runs.get_group(run)) for run in sorted(table["run"].dropna())}
+    held = {run: study.predictions[run] for some in systems.values() for run in some}
+    splits = study.splits.get(dataset)
+    pairs = [pairwise.compare(held, task, splits, *drawn, systems) for task in TASKS]
     declared = [run for runs in pairwise.family(study, family).values() for run in runs]
-    primary = pairwise.primary(study, family, study.splits.get(dataset), *drawn)
+    primary = pairwise.primary(study, family, splits, *drawn)
+
+    def readable(rows):
+        found = {one["task"][0]: pairwise.letters(one, rows["run"]) for one in pairs if len(one)}
+        return tables.comparison_readable(rows, found)
+
     return {
         "comparison": table,
         "best": pd.DataFrame(tables.best_rows(table)).reindex(columns=tables.BEST),
-        "comparison_readable": tables.comparison_readable(table, letters),
-        "main_readable": tables.comparison_readable(tables.main_rows(table, declared), letters),
+        "comparison_readable": readable(table),
+        "main_readable": readable(tables.main_rows(table, declared)),
         "primary": primary,
         "primary_readable": tables.primary_readable(primary),
         "pairs": pd.concat(pairs, ignore_index=True),

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from utils import vocabulary as words
-from utils.evaluation.bootstrap import draw, groups_of, intervals
+from utils.evaluation.bootstrap import draw, groups_of, interval, intervals, over_seeds
+from utils.evaluation.bootstrap import scored as scored_on
 from utils.evaluation.columns import part
 from utils.evaluation.metrics import baseline, evaluate
 from utils.evaluation.subgroups import AXES
@@ -87,16 +88,35 @@ def labels_of(study, dataset):
     return faces.assign(group=groups_of(faces, listed))
 
 
-def comparison(study, scored, dataset):
+def _seed_intervals(study, runs, resamples, seed):
+    """Ends by system, task and column of those with several seeds, which are drawn with groups."""
+    found = {}
+    for system, rows in runs.groupby("system"):
+        held = [part(study.predictions[run], "test") for run in rows["run"].unique()]
+        splits = study.splits.get(rows["dataset"].iloc[0])
+        for task in rows["task"].unique() if len(held) > 1 else ():
+            own = [
+                scored_on(f, draw(f, splits, resamples, seed), task, HEADLINE[task]) for f in held
+            ]
+            low, high = interval(over_seeds(own, seed)[1])
+            found |= {(system, task, "ci_low"): low, (system, task, "ci_high"): high}
+    return found
+
+
+def comparison(study, scored, dataset, resamples=2000, seed=129):
     """Systems by tasks with the baseline (last row) and costs, from `study_intervals`.
 
     For each task the headline metric on test faces, `<task>_low`, `<task>_high` and `<task>_val`
-    (validation faces), means over seeds; `COSTS`; `TIMES`, those measured alone where any were.
+    (validation faces), means over seeds, which enter the interval where there are several; `COSTS`;
+    `TIMES`, those measured alone where any were.
     """
     here = on_main_split(scored, dataset, "split_kind").sort_values("seed", kind="stable")
     table = here.drop_duplicates("system").set_index("system", drop=False)
     groups = here[here["metric"] == here["task"].map(HEADLINE)].groupby(["system", "task"])
-    means = groups[list(ENDS.values())].mean().unstack()
+    means = groups[list(ENDS.values())].mean()
+    for (*key, column), value in _seed_intervals(study, here, resamples, seed).items():
+        means.loc[tuple(key), column] = value
+    means = means.unstack()
     found = {t + end: means.get((name, t)) for end, name in ENDS.items() for t in TASKS}
     alone = any("idle" in cost for cost in study.costs.values())
     for name in (*COSTS, *TIMES):
