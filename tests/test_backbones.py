@@ -221,7 +221,6 @@ def test_weights_of_another_net_are_refused_and_a_missing_file_is_named(tmp_path
     ("arguments", "message"),
     [
         (("lenet", 64), "backbone 'lenet' is unknown"),
-        (("vgg19", 64, ["income"]), r"\['income'\] are unknown"),
         (("vgg19", 64, ["age"], "jft"), "weights 'jft' are unknown"),
     ],
 )
@@ -232,7 +231,7 @@ def test_unknown_names_are_refused(arguments, message):
 
 def test_an_unknown_boundary_lists_layers():
     net = build_network("alexnet", 64, ["gender"], weights="none")
-    with pytest.raises(ValueError, match="no layer 'conv9'.*gender"):
+    with pytest.raises(ValueError, match="(?s)conv9.*gender"):
         cut(net, "conv9")
 
 

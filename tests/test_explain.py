@@ -14,7 +14,7 @@ from utils.backbones.registry import get
 from utils.explain import checks
 from utils.explain import maps as heat
 from utils.explain.cams import batched_gradcam, explain, field_of_view, scorecam, smoothgrad
-from utils.explain.maps import CONTROLS, METHODS, region_masks, resize_maps
+from utils.explain.maps import CONTROLS, METHODS, resize_maps
 from utils.explain.target import Scorer, explain_target
 from utils.vocabulary import OUTPUTS
 
@@ -327,16 +327,12 @@ def test_an_age_is_scored_by_its_change_as_a_share_of_the_blanks(slope):
         assert lines.isna().all(axis=None) and per_face["deletion_auc"].isna().all()
 
 
-def test_ties_are_broken_at_random_not_by_place_and_misfits_are_named(spot_target, faces, spot):
+def test_ties_are_broken_at_random_not_by_place(spot_target, faces):
     flat = {"gradcam": np.zeros((8, 24, 24))}
     _, curves = checks.faithfulness(spot_target, faces, flat, ONES, steps=2)
     values = curves[curves["mode"] == "deletion"]["value"].to_numpy()
     # By place, half the pixels would hold the whole spot; at random, half of it.
     assert values[1] > values[2] + 0.02
-    with pytest.raises(ValueError, match=r"maps of 'gradcam' have shape \(8, 12, 24\)"):
-        checks.faithfulness(spot_target, faces, {"gradcam": spot[:, ::2]}, ONES)
-    with pytest.raises(ValueError, match="control 'center_gaussian' is not among"):
-        checks.against_control(pd.DataFrame({"method": ["gradcam"], "face": [0]}))
 
 
 def test_near_duplicates_widen_the_intervals():
@@ -362,8 +358,6 @@ def test_cascade_starts_at_one_and_repeats(model, images):
     control, faces = checks.cascade(target, images, "center_gaussian", stages=2)
     assert control["value"].iloc[-1] == 1
     assert (faces["emprt"] == 0).all() and (faces["vanished"] == 0).all()
-    with pytest.raises(ValueError, match="expected 2 or more"):
-        checks.cascade(target, images, "gradcam", stages=1)
 
 
 def test_vanished_maps_are_counted_apart_and_noise_is_more_complex():
@@ -403,25 +397,6 @@ def test_tasks_share_what_the_scorer_saw(model, images):
     assert not np.array_equal(scorer.logits(images[:2], "age"), coarse.logits(images[:2], "age"))
 
 
-@pytest.mark.parametrize("size", [32, 96, 224])
-def test_regions_divide_the_picture(size):
-    masks = region_masks(size)
-    assert tuple(masks) == heat.REGIONS
-    assert (sum(mask.astype(int) for mask in masks.values()) == 1).all()
-    # mtcnn's median landmarks on real crops, as (x, y) shares of the side.
-    eyes, corners = [(0.30, 0.285), (0.685, 0.285)], [(0.315, 0.69), (0.665, 0.69)]
-    for name, points in {"eyes": eyes, "nose": [(0.49, 0.52)], "mouth": corners}.items():
-        assert all(masks[name][int(y * size), int(x * size)] for x, y in points)
-
-
-def test_attention_sums_to_one():
-    eyes = np.repeat(region_masks(40)["eyes"][None].astype(float), 6, axis=0)
-    assert heat.attention_shares(eyes)["eyes"].tolist() == [1] * 6
-    shares = heat.attention_shares(np.random.default_rng(0).random((6, 40, 40)))
-    np.testing.assert_allclose(shares.sum(axis=1), 1)
-    assert np.isnan(heat.attention_shares(np.zeros((1, 40, 40)))).all(axis=None)
-
-
 def test_localisation_on_known_evidence(spot_target, faces, spot):
     maps = {m: explain(spot_target, faces, m) for m in ("gradcam", *CONTROLS)}
     perfect = checks.inside(spot.astype(float), spot)
@@ -434,8 +409,6 @@ def test_localisation_on_known_evidence(spot_target, faces, spot):
     empty = spot.copy()
     empty[:3] = False
     assert (checks.localisation(maps, empty)["n"] == 5).all()
-    with pytest.raises(ValueError, match="expected equal"):
-        checks.inside(maps["random"], spot[:, :4])
     names = ["synthetic/129/000001.png", "synthetic/129/000002.png"]
     masks = checks.evidence_masks(names, "gender", 48)
     assert masks.shape == (2, 48, 48) and masks.dtype == bool and masks.any(axis=(1, 2)).all()

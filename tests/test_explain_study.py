@@ -14,7 +14,7 @@ from utils.explain import evidence, figures, measure, summary, views
 from utils.explain.__main__ import main
 from utils.explain.checks import FAITHFULNESS, LOWER_IS_BETTER, means_of
 from utils.explain.examples import measure_examples
-from utils.explain.maps import CONTROLS, REGIONS
+from utils.explain.maps import CONTROLS
 from utils.explain.maps import METHODS as NAMES
 from utils.paths import ROOT
 from utils.vocabulary import OUTPUTS, probability_columns
@@ -96,8 +96,6 @@ def test_measure_fills_the_table(opened):
     have = set(found.table["statistic"])
     assert {*FAITHFULNESS, "randomization_similarity", "pointing_game", "energy_inside"} <= have
     assert {"deletion_auc_blurred", "blank_alike", "vanished", "emprt"} <= have
-    # The regions are those of UTKFace's crop: drawn faces lie elsewhere.
-    assert "attention_eyes" not in have
     assert {*METHODS, *CONTROLS} == set(found.table["method"])
     assert found.table[["value", "ci_low", "ci_high"]].notna().all(axis=None)
     # Each row says on how many faces it rests.
@@ -105,7 +103,7 @@ def test_measure_fills_the_table(opened):
     assert n["gradcam"] == n["random"] == 5 and n["scorecam"] == n["random_pixels"] == 3
     left = found.table[found.table["statistic"] == "vanished"]
     assert (left["n"] == 4).all() and set(left["method"]) == set(METHODS)
-    assert len(found.shares) == len(found.about["groups"]) == found.about["counts"]["all"] == 12
+    assert len(found.about["groups"]) == found.about["counts"]["all"] == 12
     assert all(np.isfinite(heat).all() and heat.shape == (32, 32) for heat in found.maps.values())
     assert {group.split(":")[0] for group in found.maps} >= {"all", "gender", "class"}
     page = summary.summarise([found, measure.look(opened[1], "gender", names, settings)], "none")
@@ -188,11 +186,9 @@ def test_real_mean_faces_need_thirty(opened, monkeypatch):
 # ---------------------------------------------------------------- stored measurements
 
 
-def _evidence(run, model, favourite, good=(), stays=(), cells=7, seed=0):
+def _evidence(run, model, good=(), stays=(), cells=7, seed=0):
     """Methods in `good` are far better than the Gaussian; those in `stays` survive any weights."""
     rng, n = np.random.default_rng(seed), 40
-    weight = np.array([4.0 if name == favourite else 1.0 for name in REGIONS])
-    shares = pd.DataFrame(rng.dirichlet(weight * 20, n), columns=list(REGIONS))
     per_face = []
     for method in (*METHODS, *CONTROLS):
         row = {"method": method, "face": np.arange(n)}
@@ -205,20 +201,19 @@ def _evidence(run, model, favourite, good=(), stays=(), cells=7, seed=0):
     last = pd.DataFrame({"method": METHODS, "value": value, "n": 8})
     last = last.assign(ci_low=last["value"] - 0.1, ci_high=last["value"] + 0.1)
     last["statistic"] = "randomization_similarity"
-    own = shares.add_prefix("attention_").assign(method="gradcam", face=range(n))
-    tables = [means_of(per_face), means_of(own), last]
+    tables = [means_of(per_face), last]
     about = {"run": run, "model": model, "label": model.title(), "task": "gender"}
     about |= {"dataset": "utkface", "counts": {"all": n}, "field_of_view": [[0.5, 0.1]] * cells}
     table = pd.concat(tables, ignore_index=True).assign(run=run, model=model, task="gender")
     maps = {"all": rng.random((8, 8)).astype(np.float16)}
-    return evidence.Evidence(about, maps, table[evidence.COLUMNS], shares, per_face)
+    return evidence.Evidence(about, maps, table[evidence.COLUMNS], per_face)
 
 
 @pytest.fixture
 def study(tmp_path):
     for one in (
-        _evidence("run-a", "alexnet", "eyes", METHODS[:1]),
-        _evidence("run-b", "resnet50", "mouth", (), METHODS[3:], cells=3, seed=1),
+        _evidence("run-a", "alexnet", METHODS[:1]),
+        _evidence("run-b", "resnet50", (), METHODS[3:], cells=3, seed=1),
     ):
         evidence.save_evidence(tmp_path / evidence.FOLDER, one)
         evidence.write_explanations(tmp_path / "explanations.csv", one.table)
@@ -228,9 +223,9 @@ def study(tmp_path):
 def test_the_verdict_stands_above_the_mean_maps(study):
     page = summary.summarise_study(study)
     # Four of eight comparisons are no majority.
-    assert page.sentences[0].startswith("**No method is to be trusted on single faces**")
+    assert page.sentences[0].startswith("**No method was shown to be right on single faces**")
     assert list(page.figures) == ["mean_maps", "methods"]
-    assert page.figures["mean_maps"].finding == "No method is to be trusted on single faces"
+    assert page.figures["mean_maps"].finding == "No method was shown to be right on single faces"
     for figure in page.figures.values():
         figure.canvas.draw()
         assert figure.finding and "UTKFace" in figure.caption
@@ -247,7 +242,7 @@ def test_true_evidence_is_compared_with_the_gaussian(study):
     rows = [
         {"method": m, "value": v, "ci_low": v - 0.1, "ci_high": v + 0.1, "n": 50} for m, v in values
     ]
-    one = _evidence("run-c", "alexnet", "eyes")
+    one = _evidence("run-c", "alexnet")
     one.about["dataset"] = "synthetic"
     one.table = pd.DataFrame(rows).assign(run="run-c", model="alexnet", task="gender")
     one.table = one.table.assign(statistic="energy_inside")
@@ -261,15 +256,12 @@ def test_stored_measurements_of_the_study_can_still_be_read(tmp_path):
     page = summary.summarise_study(ROOT / "reports" / "study")
     assert set(page.figures) == {"mean_maps", "methods", "true_evidence"}
     assert len(page.tables["methods"]) == 4 and (page.tables["methods"]["cases"] == 16).all()
-    # What the docstring of the regions claims is in the stored table.
-    table = pd.read_csv(ROOT / "reports" / "study" / evidence.FOLDER / "region_check.csv")
-    assert len(table) == 5 and (table["n"] >= 150).all() and (table["inside"] >= 0.9).all()
     page = summary.summarise_study(tmp_path)
     assert not page.sentences and not page.figures
 
 
 def test_evidence_files_repeat_byte_by_byte(tmp_path):
-    one = _evidence("run-a", "alexnet", "nose")
+    one = _evidence("run-a", "alexnet")
     first = evidence.save_evidence(tmp_path, one).read_bytes()
     (again,) = evidence.load_all(tmp_path)
     assert evidence.save_evidence(tmp_path / "b", again).read_bytes() == first
@@ -278,7 +270,7 @@ def test_evidence_files_repeat_byte_by_byte(tmp_path):
 
 
 def test_the_table_keeps_other_runs_and_a_broken_file_is_named(tmp_path):
-    path, one = tmp_path / "study" / "explanations.csv", _evidence("run-a", "alexnet", "nose")
+    path, one = tmp_path / "study" / "explanations.csv", _evidence("run-a", "alexnet")
     evidence.write_explanations(path, one.table)
     evidence.write_explanations(path, one.table.assign(run="run-b"))
     evidence.write_explanations(path, one.table.assign(value=0.5))
@@ -295,7 +287,7 @@ def test_the_table_keeps_other_runs_and_a_broken_file_is_named(tmp_path):
 
 
 def test_two_runs_of_one_network_have_different_labels():
-    found = [_evidence(run, "vgg19", "eyes") for run in ("run-a", "run-b")]
+    found = [_evidence(run, "vgg19") for run in ("run-a", "run-b")]
     for one, size in zip(found, (96, 224), strict=True):
         one.about |= {"input_size": size, "protocol": "finetune"}
     names = evidence.labels(found)

@@ -120,6 +120,7 @@ PHASE = {"epochs": 1, "rate": 1e-3, "factor": 0.5, "every": 1}
     ("settings", "message"),
     [
         ({"epochs": 0}, "epochs=0: expected at least 1, or a run in start_from"),
+        ({"model": "vgg19", "weights": "shipped"}, "there are none of vgg19; expected 'imagenet'"),
         ({"phases": [{"epochs": 1}]}, "phase {'epochs': 1} of phases"),
         ({"phases": [PHASE | {"until": 3}]}, "expected numbers ['epochs', 'every', 'factor', "),
         ({"phases": [PHASE | {"epochs": 1.5}]}, "expected numbers"),

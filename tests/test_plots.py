@@ -113,7 +113,7 @@ def test_study_figures(tmp_path):
     assert named["comparison"].finding.startswith("MobileNetV2")
     assert "synthetic_gender_confusion" not in report.figures  # two shares are a sentence
     assert "2 of 4 validation curves peak" in named["curves"].finding
-    assert "fails most often in age on" in named["subgroups"].finding
+    assert "errs most in age on" in named["subgroups"].finding
     # A network has its colour in every figure.
     tints = {line.get_color() for line in named["curves"].axes[0].lines}
     assert {theme.colour("mobilenetv2"), theme.colour("resnet50")} <= tints
@@ -122,9 +122,9 @@ def test_study_figures(tmp_path):
 def test_the_ablation_figure_says_which_side_is_better():
     rows = pd.DataFrame({"split": ["val", "test"]}).assign(change="size", variant="big")
     rows = rows.assign(difference=2.0, difference_low=1.0, difference_high=3.0)
-    rows = rows.assign(task="age", metric="mae", p_holm=0.01)
+    rows = rows.assign(task="age", metric="mae", p_holm=0.01, n=7)
     figure = study.ablations({"ablations": rows}, None, "utkface")
-    assert "size (big) \u22122.00 years" in figure.finding and "right is better" in figure.caption
+    assert "size (big) 2.00 years worse" in figure.finding and "right is better" in figure.caption
     assert figure.axes[0].containers[0].lines[0].get_xdata()[0] == -2.0  # a larger error is a loss
 
 

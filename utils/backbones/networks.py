@@ -23,15 +23,6 @@ MOMENTUM = 0.9
 DROPOUT = 0.3  # share of features dropped in training
 
 
-def check_tasks(tasks) -> tuple[str, ...]:
-    """Return the tasks as a tuple, or say which one is unknown."""
-    tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
-    unknown = [task for task in tasks if task not in TASKS]
-    if unknown or not tasks:
-        raise ValueError(f"tasks {unknown or tasks} are unknown; expected some of {list(TASKS)}")
-    return tasks
-
-
 def head(x, task: str, age_head: str = "distribution", width: int = 0):
     """Name and tensor of one output of features `x`; in float32 under mixed precision too.
 
@@ -77,7 +68,7 @@ def build_network(
     rest see `before_heads` and `head`. Input [n, size, size, 3] with pixels 0..255, output a dict
     from task to probabilities; the pooled vector is the output of the layer ``features``.
     """
-    entry, tasks = registry.get(name), check_tasks(tasks)
+    entry = registry.get(name)
     if isinstance(weights, str) and weights not in ("imagenet", "none"):
         raise ValueError(f"weights {weights!r} are unknown; expected 'imagenet' or 'none'")
     keras.utils.set_random_seed(seed)
@@ -154,13 +145,7 @@ def cut(network: keras.Model, boundary: str) -> tuple[keras.Model, keras.Model]:
 
     ``upper(lower(images))`` equals ``network(images)``; training `upper` changes `network`.
     """
-    try:
-        seam = network.get_layer(boundary).output
-    except ValueError:
-        names = [layer.name for layer in network.layers][-8:]
-        raise ValueError(
-            f"{network.name} has no layer {boundary!r}; its last layers are {names}"
-        ) from None
+    seam = network.get_layer(boundary).output
     return keras.Model(network.input, seam), keras.Model(seam, network.output)
 
 
@@ -168,17 +153,11 @@ def float32_copy(network: keras.Model) -> keras.Model:
     """The same network with every layer in float32: Grad-CAM and CPUs want no bfloat16 layers."""
     if all(layer.dtype_policy.name == "float32" for layer in network.layers):
         return network
-    copy = keras.Model.from_config(_in_float32(network.get_config()))
+    copy = keras.models.clone_model(network, clone_function=_in_float32)
     copy.set_weights(network.get_weights())
     return copy
 
 
-def _in_float32(config):
-    """A configuration in which every precision policy is float32."""
-    if isinstance(config, list | tuple):
-        return type(config)(_in_float32(one) for one in config)
-    if isinstance(config, dict) and config.get("class_name") == "DTypePolicy":
-        return config | {"config": {"name": "float32"}}
-    if isinstance(config, dict):
-        return {name: _in_float32(one) for name, one in config.items()}
-    return config
+def _in_float32(layer):
+    told = layer.get_config()
+    return layer if "dtype" not in told else type(layer).from_config(told | {"dtype": "float32"})

@@ -170,21 +170,18 @@ def with_ensemble(comparison, study, members, dataset, resamples=2000, seed=129)
 
 
 def _members(study, profile):
-    """(name, question, members, protocol) of each ablation; and what lacks runs.
-
-    The protocol is empty where variants are one network, tested in other ways.
-    """
+    """(name, question, members, protocol, if trained) of each ablation; and what lacks runs."""
     every, missing, runs = [], [], run_table(study).set_index("run")["system"]
     for one in profile.ablations:
         made = variants(profile, one)
         trained, found, lacking = all(config.epochs for _, config in made), [], []
         for label, config in made:
             some = sorted(study.matching(config))[:1]
-            lacking += [] if some else [config.run]
+            lacking += [] if some else [config.label]
             if some and trained:
                 some += sorted(runs.index[runs == runs[some[0]]].drop(some[0]))
             found.append((label, some, config.tasks))
-        missing += [(f"ablation {one.name}", f"not run: {', '.join(lacking)}")] if lacking else []
+        missing += [(f"ablation {one.name}", f"not run: {'; '.join(lacking)}")] if lacking else []
         every.append((one.name, one.question, found, made[0][1].protocol if trained else ""))
     return every, missing
 

@@ -48,9 +48,6 @@ class Resamples:
         With a bool `mask` [faces] only over its faces; a small part costs a small part of the time.
         """
         values = np.asarray(values, float)
-        if len(values) != len(self.codes):
-            seen = f"{len(values)} rows of values for {len(self.codes)} faces"
-            raise ValueError(f"bootstrap: {seen}; pass the faces that they were drawn for")
         codes, present = self.codes, slice(None)
         if mask is not None:
             present, codes = np.unique(codes[mask], return_inverse=True)

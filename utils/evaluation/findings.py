@@ -3,8 +3,8 @@
 from utils import vocabulary as words
 from utils.evaluation.pairwise import within_chance
 from utils.evaluation.subgroups import AXES
-from utils.evaluation.tables import best_row, best_rows, networks, signed
-from utils.vocabulary import HEADLINE, LOWER_IS_BETTER, TASK_LABELS, in_words
+from utils.evaluation.tables import best_row, best_rows, networks
+from utils.vocabulary import HEADLINE, LOWER_IS_BETTER, TASK_LABELS, in_words, written
 
 
 def findings(tables, dataset, elsewhere):
@@ -26,15 +26,18 @@ def findings(tables, dataset, elsewhere):
 def _best(rows, where):
     held = {}
     for row in rows:
-        held.setdefault(row["label"].split(", ")[0], []).append(in_words(row["task"], row["value"]))
-    told = " and ".join(f"{name} ({', '.join(values)})" for name, values in held.items())
-    return f"Best on {where}: {told}." if told else f"No finished run on {where} can be scored."
+        name = f"{row['label'].split(', ')[0]}, {row['input_size']:.0f} px"
+        held.setdefault(name, []).append(in_words(row["task"], row["value"]))
+    told = "; ".join(f"{name} ({', '.join(values)})" for name, values in held.items())
+    if not told:
+        return f"No finished run on {where} can be scored."
+    return f"Best single networks on {where}, chosen on {rows[0]['chosen_on']} faces: {told}."
 
 
 def _family(primary):
     """Pairs of the declared family with one verdict in every task."""
     if primary is None or primary.empty:
-        return "No two networks were trained alike."
+        return "No networks were trained alike to be compared."
     held = {}
     for pair, verdicts in primary.groupby(["a", "b"], sort=False)["verdict"]:
         if verdicts.nunique() == 1:
@@ -66,7 +69,8 @@ def _labels(noise):
     for task, rows in noise[noise["metric"] == noise["task"].map(HEADLINE)].groupby("task"):
         cost = rows["bound"] if HEADLINE[task] in LOWER_IS_BETTER else 1 - rows["bound"]
         parts.append(in_words(task, cost.min()))
-    return f"Label noise alone costs at least: {', '.join(sorted(parts))}."
+    told = ", ".join(sorted(parts))
+    return f"On copies of one photograph label noise alone costs at least: {told}."
 
 
 def _elsewhere(table):
@@ -83,8 +87,20 @@ def _elsewhere(table):
     return f"On {where}, ages are {', '.join(told)}; a constant guess is {guess:.1f}."
 
 
+def _cheaper(runs, pairs, rows):
+    """On the cheapest network of several seeds that is within chance of the best of each task."""
+    alike = [{row["run"], *within_chance(pairs, row["run"], row["task"])} for row in rows]
+    every = runs[runs["run"].isin(set.intersection(*alike)) & (runs["seeds"] > 1)]
+    every = every[every["flops"] < rows[0]["flops"]]
+    if every.empty:
+        return ""
+    least = every.loc[every["flops"].idxmin()]
+    told = f"{least['flops'] / rows[0]['flops']:.0%} of its operations: {least['label']}"
+    return f" Within chance of the best in every task, at {told}, of {least['seeds']} seeds."
+
+
 def advice(table, pairs):
-    """Which network of `comparison` to use, in two sentences; `pairs` are all its pairs."""
+    """Which network of `comparison` to use, in some sentences; `pairs` are all its pairs."""
     rows, runs = best_rows(table), networks(table)
     if not rows:
         return "No network to choose from yet."
@@ -94,11 +110,14 @@ def advice(table, pairs):
     where = f"but in {', '.join(TASK_LABELS[row['task']] for row in beaten)}"
     text = f"Use {top['label']}: no single network is better beyond chance"
     text += f", {where}." if beaten else " in any task."
+    text += _cheaper(runs, pairs, rows)
     sized = runs.dropna(subset=["parameters", task])
     small = best_row(sized[sized["parameters"] <= 1.001 * sized["parameters"].min()], task)
     if small is None or small["run"] == top["run"]:
         return text
-    change = signed(small["value"] - top["value"], metric=HEADLINE[task], unit=True)
+    change = (small["value"] - top["value"]) * (1 if HEADLINE[task] in LOWER_IS_BETTER else -1)
+    told = written(abs(change), metric=HEADLINE[task], unit=True)
     few, many = (f"{row['parameters'] / 1e6:.1f}" for row in (small, top))
     text += f" If it must be small, {small['label']} has {few} instead of {many} million "
-    return f"{text}parameters; its {TASK_LABELS[task]} differs by {change}."
+    way = "worse" if change > 0 else "better"
+    return f"{text}parameters; its {TASK_LABELS[task]} is {told} {way}."

@@ -1,4 +1,4 @@
-"""What the labels allow: disagreement inside duplicate groups, heaping of ages, errors in common.
+"""What the labels allow: disagreement inside duplicate groups, labels in doubt, heaping of ages.
 
 Of two files that show the same picture with different labels, one is wrong, and no model can agree
 with both. For label errors that strike the duplicates alike and independently follows:
@@ -7,8 +7,7 @@ with both. For label errors that strike the duplicates alike and independently f
 * years: |a - b| <= |a - t| + |b - t|, so mean absolute error >= mean |a - b| / 2;
 * within 5 years: |a - b| > 10 means that one is off by more than 5, so cs5 <= 1 - P(.) / 2.
 
-They are an indication, no law: duplicates may be labelled worse than other pictures. And where
-networks of all kinds err alike, the cause is the label, the picture, or what they all share.
+They are an indication, no law: duplicates may be labelled worse than other pictures.
 """
 
 from itertools import product
@@ -21,7 +20,7 @@ from utils.evaluation.columns import aligned, known, predicted, probabilities, t
 from utils.vocabulary import CLASSES, HEADLINE, METRICS, TASKS, truth_column
 
 KINDS = ("identical files", "near-duplicates")
-FAR = 10  # years; a larger error or difference counts as a wrong answer
+FAR = 10  # years; of labels that differ by more, one is off by more than 5
 
 
 def _twins(table, tasks):
@@ -109,34 +108,3 @@ def heaping_index(ages):
     ages = np.asarray(list(ages), float)
     ages = np.floor(ages[(ages >= 23) & (ages < 63)])
     return float(500 * np.mean(ages % 5 == 0)) if len(ages) else float("nan")
-
-
-def wrong_answers(faces, task):
-    """Class answered where it is wrong, else -1, int [n]; age: 1 (10 years too much) or 0."""
-    true, said = truth(faces, task), predicted(faces, task)
-    wrong = np.abs(said - true) > (FAR if task == "age" else 0)
-    return np.where(known(faces, task) & wrong, said > true if task == "age" else said, -1)
-
-
-def remaining(tables, bounds):
-    """What is left of the best network's error, by `label_noise` and by networks of other kinds.
-
-    `tables` are their test predictions, the best network first. One row a task, on the faces that
-    all tables hold: its error (years, or share of faces); noise_low, noise_high, what label noise
-    alone costs at least, by near and by identical duplicates; wrong of n answers; same_answer, the
-    share of them that all others give too.
-    """
-    tables, rows = aligned(tables), []
-    bounds = bounds[bounds["metric"] == bounds["task"].map(HEADLINE)]
-    for task, found in bounds.groupby("task", sort=False)["bound"]:
-        costs = found if task == "age" else 1 - found
-        first, *others = (wrong_answers(table, task) for table in tables)
-        use, wrong = known(tables[0], task), first >= 0
-        off = np.abs(predicted(tables[0], "age") - truth(tables[0], "age"))
-        error = (off if task == "age" else wrong)[use].mean()
-        same = np.all([first == other for other in others], axis=0)[wrong]
-        share = same.mean() if wrong.any() else np.nan
-        counts = int(wrong.sum()), int(use.sum())
-        rows.append((task, error, costs.min(), costs.max(), *counts, share))
-    columns = "task error noise_low noise_high wrong n same_answer".split()
-    return pd.DataFrame(rows, columns=columns)

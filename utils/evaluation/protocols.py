@@ -11,9 +11,7 @@ from utils.vocabulary import HEADLINE
 
 AGES = (21, 60)  # of MiVOLO's and CORAL's test faces
 ADULT = 18
-CORAL = (
-    "CORAL's files, ages 21 to 60, trained on them; 6.7 % have a near-duplicate among the others"
-)
+CORAL = "CORAL's files, ages 21 to 60, trained on them; 6.2 % have a near-duplicate in training"
 
 
 def others_protocols(predictions, resamples):
@@ -43,8 +41,7 @@ def others_protocols(predictions, resamples):
 def coral(predictions, resamples):
     """Rows of a network that was trained and tested on CORAL's published list of files.
 
-    The share of test faces with a near-duplicate counts those that validate too. Source of the
-    list: Cao, Mirjalili and Raschka, Rank consistent ordinal regression, 2020.
+    Source: Cao, Mirjalili and Raschka, Rank consistent ordinal regression, 2020.
     """
     rows = intervals(predictions, resamples)
     rows = rows[rows["metric"] == rows["task"].map(HEADLINE)]

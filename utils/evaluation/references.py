@@ -14,7 +14,7 @@ from utils.evaluation.bootstrap import intervals
 from utils.evaluation.columns import part
 from utils.evaluation.random_split import leaked
 from utils.evaluation.tables import BEST, best_row, networks
-from utils.vocabulary import HEADLINE, LOWER_IS_BETTER, OWN_NETWORKS
+from utils.vocabulary import HEADLINE, IN_YEARS, LOWER_IS_BETTER, OWN_NETWORKS
 
 _KNOWN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
@@ -34,16 +34,23 @@ def references(dataset=None, drawn=False):
 def goals(comparison, dataset):
     """Goals of one network, by the best one of each task, and of the ensemble.
 
-    Columns `BEST`, goal and met.
+    Columns `of` (who is to reach it), `BEST`, goal, met, and the same in words.
     """
     rows, mean = [], comparison[comparison["protocol"] == "ensemble"]
-    for kind, table in {"goals": networks(comparison), "ensemble_goals": mean}.items():
+    kinds = {"goals": ("one network", networks(comparison))}
+    kinds["ensemble_goals"] = ("mean of networks", mean)
+    for kind, (of, table) in kinds.items():
         for task, goal in _KNOWN[kind].get(dataset, {}).items():
             row = best_row(table, task)
             if row is not None:
                 sign = -1 if HEADLINE[task] in LOWER_IS_BETTER else 1
-                rows.append({**row, "goal": goal, "met": bool(sign * row["value"] >= sign * goal)})
-    return pd.DataFrame(rows, columns=[*BEST, "goal", "met"])
+                missing, years = sign * (goal - row["value"]), HEADLINE[task] in IN_YEARS
+                told = (
+                    f"no, by {missing:.3f} years" if years else f"no, by {100 * missing:.1f} points"
+                )
+                met = {"met": bool(missing <= 0), "told": told if missing > 0 else "yes"}
+                rows.append({**row, "of": of, "goal": goal, **met})
+    return pd.DataFrame(rows, columns=["of", *BEST, "goal", "met", "told"])
 
 
 def claims(study, dataset, resamples=2000, seed=129):

@@ -16,7 +16,7 @@ from utils.evaluation.bootstrap import draw
 from utils.evaluation.columns import AGE_INTERVAL, part, tasks_of
 from utils.evaluation.cross_dataset import cross_dataset, cross_dataset_readable
 from utils.evaluation.findings import advice, findings
-from utils.evaluation.noise import label_conflicts, label_noise, remaining, suspects
+from utils.evaluation.noise import label_conflicts, label_noise, suspects
 from utils.evaluation.protocols import CORAL, coral, others_protocols
 from utils.evaluation.random_split import clean_effect, near_duplicates_effect, split_effect
 from utils.evaluation.references import claims, goals, references
@@ -109,7 +109,9 @@ def _pages(of_set):
     chosen, pages = of_set["best"].set_index("task")["run"], {}
     for name in (name for name in PAGES if name in of_set):
         table = of_set[name]
-        if name in ("gaps", "fairness", "sets", "others", "clean") and len(table):
+        if name == "clean" and len(table):  # the largest changes
+            table = table.loc[table["difference"].abs().groupby(table["task"]).idxmax()]
+        elif name in ("gaps", "fairness", "sets", "others") and len(table):
             own = table["run"] == table["task"].map(chosen)
             table = table[own | (table["protocol"] == CORAL)] if name == "others" else table[own]
             table = table[table["by"].isin(AXES)] if "by" in table else table
@@ -179,14 +181,15 @@ def _examined(study, comparison, dataset, members, drawn):
     made["label_noise"] = label_noise(labels, *drawn)
     if len(members) > 1:
         held = [study.predictions[run] for run in members]
-        tested = [part(one, "test") for one in held]
-        made["remaining"] = remaining(tested, made["label_noise"])
         made["label_suspects"] = suspects([one[one["split"] != "train"] for one in held])
     return made
 
 
 def _near_duplicates(study, comparison, dataset, drawn):
-    """Runs on the random split against their twins, and all runs on the clean test faces."""
+    """Runs on the random split against their twins, and older runs on the clean test faces.
+
+    Older ones have more training faces than the split: those that copy an evaluation face, too.
+    """
     held, splits, found = study.predictions, study.splits.get(dataset), []
     every = reversed(study.configs.items())  # of several twins the first counts
     key = {(tables.system_of(told), told.get("seed")): run for run, told in every}
@@ -199,10 +202,12 @@ def _near_duplicates(study, comparison, dataset, drawn):
             if splits is not None:
                 rows = near_duplicates_effect(held[run], splits, *drawn)
                 found.append(("near_duplicates", run, rows))
-    for run in comparison["run"].dropna():
-        if splits is not None and study.configs[run].get("split", "group") == "group":
+    for run in comparison["run"].dropna() if "split" in getattr(splits, "columns", ()) else ():
+        told, trained = study.configs[run], (splits["split"] == "train").sum()
+        if told.get("split", "group") == "group" and (told.get("n_train") or 0) > trained:
             found.append(("clean", run, clean_effect(held[run], splits, *drawn)))
-    return _joined(study, found)
+    made = _joined(study, found)
+    return made | {name: t.assign(p_holm=pairwise.holm(t["p"])) for name, t in made.items()}
 
 
 def _joined(study, found):

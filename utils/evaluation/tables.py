@@ -142,7 +142,7 @@ def networks(table):
 
 
 def main_rows(table, runs):
-    """What a reader asks for first: the declared `runs`, ensemble, best linear probe, baseline.
+    """What a reader asks for first: declared `runs`, best networks and probe, means, baseline.
 
     All rows where there are no such runs.
     """
@@ -150,7 +150,8 @@ def main_rows(table, runs):
         return table
     probes = table[table["protocol"] == "linear_probe"].nsmallest(1, "age_val")["run"]
     beside = table["protocol"].isin(["ensemble", "off_the_shelf", "baseline"])
-    return table[table["run"].isin([*runs, *probes]) | beside].reset_index(drop=True)
+    best = [row["run"] for row in best_rows(table)]
+    return table[table["run"].isin([*runs, *probes, *best]) | beside].reset_index(drop=True)
 
 
 def best_rows(table):

@@ -112,9 +112,6 @@ def faithfulness(target, images, maps, classes, steps=20, seed=129):
     images, faces, lines = np.asarray(images, np.float32), [], []
     for method, heat in maps.items():
         few = len(heat)
-        if np.shape(heat)[1:] != images.shape[1:3] or not 0 < few <= len(images):
-            shapes = f"{np.shape(heat)}; expected {images.shape[:3]}"
-            raise ValueError(f"maps of {method!r} have shape {shapes}, or fewer maps")
         row, asked = {"method": method, "face": np.arange(few)}, (images[:few], classes[:few])
         curves = _curves(target, asked[0], _ranks(heat, seed), asked[1], steps)
         for mode, values in curves.items():
@@ -133,8 +130,6 @@ def against_control(per_face, control=CONTROL, groups=None, seed=129) -> pd.Data
 
     As `means_of`, of the advantage (positive is better); ``beats``: the interval is above zero.
     """
-    if control not in set(per_face["method"]):
-        raise ValueError(f"control {control!r} is not among {sorted(set(per_face['method']))}")
     names = list(FAITHFULNESS)
     base = per_face[per_face["method"] == control].set_index("face")[names]
     rest = per_face[per_face["method"] != control].reset_index(drop=True)
@@ -210,8 +205,6 @@ def cascade(target, images, method, stages=6, groups=None, seed=129, original=No
 
     from utils.explain.cams import explain  # here: likewise
 
-    if stages < 2:
-        raise ValueError(f"stages {stages}; expected 2 or more")
     options = {"classes": target.classes(target.logits(images)), "seed": seed} | options
     original = explain(target, images, method, **options) if original is None else original
     copy = keras.models.clone_model(target.net)
@@ -250,8 +243,6 @@ def inside(maps, masks) -> dict[str, np.ndarray]:
     equally strong points count by the share of them inside.
     """
     maps, masks = np.asarray(maps, np.float64), np.asarray(masks, bool)
-    if maps.shape != masks.shape or maps.ndim != 3:
-        raise ValueError(f"maps {maps.shape} and masks {masks.shape}; expected equal (n, s, s)")
     peak = maps.max(axis=(1, 2), keepdims=True)
     scores = {}
     for name, weight in (("energy_inside", maps), ("pointing_game", (maps == peak) & (peak > 0))):

@@ -1,8 +1,8 @@
 """What was measured, in files without any single face.
 
 ``explanations.csv`` holds the statistics of all runs. ``explanations/<run>--<task>.npz`` beside it
-holds mean maps, attention of each face by region, faithfulness of each face, curves and
-randomisation: notebooks 05 and 06 draw every figure but the galleries from it.
+holds mean maps, faithfulness of each face, curves and randomisation: notebooks 05 and 06 draw every
+figure but the galleries from it.
 """
 
 import json
@@ -20,7 +20,7 @@ from utils.vocabulary import run_label
 FOLDER, EXAMPLES = "explanations", "examples.npz"
 MAP_SIDE, FACE_SIDE = 48, 96  # pixels of stored mean maps and mean faces
 COLUMNS = ["run", "model", "task", "method", "statistic", "value", "ci_low", "ci_high", "n"]
-TABLES = ("table", "shares", "per_face", "curves", "cascades")
+TABLES = ("table", "per_face", "curves", "cascades")
 NUMBERS = yaml.safe_load(Path(__file__).with_name("settings.yaml").read_text(encoding="utf-8"))
 SETTINGS = {name: usual for name, (usual, _) in NUMBERS.items()} | {"methods": list(METHODS)}
 
@@ -39,7 +39,6 @@ class Evidence:
     about: dict
     maps: dict
     table: pd.DataFrame = field(default_factory=pd.DataFrame)  # rows for explanations.csv
-    shares: pd.DataFrame = field(default_factory=pd.DataFrame)  # Grad-CAM's, by face and region
     per_face: pd.DataFrame = field(default_factory=pd.DataFrame)  # with curves: `faithfulness`
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     cascades: pd.DataFrame = field(default_factory=pd.DataFrame)  # `cascade` by method
@@ -56,7 +55,7 @@ def save_evidence(folder, found: Evidence) -> Path:
     arrays |= {f"map/{group}": heat.astype(np.float16) for group, heat in found.maps.items()}
     for name in TABLES:
         for column, values in getattr(found, name).items():
-            # Half a per mille is ample for a share of attention or a confidence.
+            # Half a per mille is ample for a confidence.
             kinds = {"f": "float64" if name == "table" else "float16", "i": "int32", "b": bool}
             kind = kinds.get(values.to_numpy().dtype.kind, str)
             arrays[f"{name}/{column}"] = values.to_numpy().astype(kind)
@@ -72,8 +71,10 @@ def load_evidence(path) -> Evidence:
     try:
         with np.load(path, allow_pickle=False) as stored:
             about = json.loads(str(stored["about"]))
-            for key in [name for name in stored.files if name != "about"]:
+            for key in stored.files:
                 kind, _, name = key.partition("/")
+                if kind not in held:  # such as attention by region, in older files
+                    continue
                 half = kind != "map" and stored[key].dtype == np.float16
                 held[kind][name] = stored[key].astype(np.float32) if half else stored[key]
     except Exception as error:  # a broken zip raises whatever its first bytes suggest

@@ -129,7 +129,7 @@ def methods(last, gains, found):
     figure = _dots(every, [*maps.METHODS.values()], found, lines)
     won = both.groupby(["method", "run", "task"])["beats"].all()
     title = f"Both curves beat the centred Gaussian in {int(won.sum())} of {len(won)} cases"
-    told = {"n": gains["n"].max(), "faces": range_of(gains["n"]), "checked": range_of(last["n"])}
+    told = {"faces": range_of(both["n"]), "checked": range_of(last["n"])}
     return theme.finish(figure, title, found[0].about["dataset"], "methods", **told)
 
 

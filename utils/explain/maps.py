@@ -1,14 +1,7 @@
-"""Heat-maps as arrays: scaling, resizing, averages, controls, overlays, regions of a face.
-
-The aligned and cropped UTKFace pictures put the parts of the face at nearly the same places, so
-fixed regions do. They divide the picture: the shares of one map sum to 1. Of the eyes, noses and
-corners of mouths that MTCNN found on 195 of 200 random crops, 99.5 to 100 % lie in the region of
-their name (``reports/study/explanations/region_check.csv``).
-"""
+"""Heat-maps as arrays: scaling, resizing, averages, controls, overlays."""
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from scipy.ndimage import binary_dilation, zoom
 
 METHODS = {
@@ -26,14 +19,8 @@ CONTROLS = {
 }
 METHOD_LABELS = METHODS | CONTROLS
 
-REGIONS = ("forehead", "eyes", "nose", "cheeks", "mouth", "chin", "hair", "background")
-ALIGNED = ("utkface", "utkface_csv")  # data sets whose faces lie where the regions are
 EYES_TO_NOSE = 0.23  # share of the side between the eyes and the tip of the nose
-LEAST_CELLS = 5  # a side: wider cells cover eyes and nose at once, so their maps name no region
-FACE = dict(centre=(0.49, 0.50), half=(0.36, 0.48))  # an ellipse, (x, y)
-BROW, LID, LIP, CHIN = 0.19, 0.38, 0.60, 0.80  # heights that part the face
-HAIR = 0.45  # outside the face: hair above this height, background below
-NOSE, MOUTH = (0.36, 0.62), (0.24, 0.75)  # widths
+LEAST_CELLS = 5  # a side: wider cells cover eyes and nose at once
 
 
 def normalise(maps) -> np.ndarray:
@@ -103,34 +90,3 @@ def overlay(image, heat, strength=0.65, cmap="inferno") -> np.ndarray:
 def outlined(image, mask, colour=(0, 255, 255)) -> np.ndarray:
     """A picture [s, s, 3] with the edge of a mask [s, s] in a colour that no map has."""
     return np.where((binary_dilation(mask) & ~mask)[..., None], np.uint8(colour), image)
-
-
-def region_masks(size) -> dict[str, np.ndarray]:
-    """Masks [size, size] of the named regions; each pixel belongs to exactly one."""
-    y, x = np.mgrid[:size, :size] / size + 0.5 / size
-    (cx, cy), (a, b) = FACE["centre"], FACE["half"]
-    face = ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 <= 1
-    nose = face & (y >= LID) & (y < LIP) & (x >= NOSE[0]) & (x < NOSE[1])
-    mouth = face & (y >= LIP) & (y < CHIN) & (x >= MOUTH[0]) & (x < MOUTH[1])
-    return {
-        "forehead": face & (y < BROW),
-        "eyes": face & (y >= BROW) & (y < LID),
-        "nose": nose,
-        "cheeks": face & (y >= LID) & (y < CHIN) & ~nose & ~mouth,
-        "mouth": mouth,
-        "chin": face & (y >= CHIN),
-        "hair": ~face & (y < HAIR),
-        "background": ~face & (y >= HAIR),
-    }
-
-
-def attention_shares(maps) -> pd.DataFrame:
-    """Share of the attention of each map [n, s, s] on each region, one column a region.
-
-    Rows sum to 1; they are NaN for a map without attention.
-    """
-    maps = np.asarray(maps, np.float64)
-    total = maps.sum(axis=(1, 2))
-    total[total == 0] = np.nan
-    masks = region_masks(maps.shape[1])
-    return pd.DataFrame({name: maps[:, mask].sum(axis=1) / total for name, mask in masks.items()})

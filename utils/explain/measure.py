@@ -81,7 +81,7 @@ def look(view, task, names, settings, chunk=256) -> Evidence:
     }
     side = min(stored.MAP_SIDE, target.size)
     means = {k: heat.resize_maps(heat.mean_map(maps[m])[None], side)[0] for k, m in groups.items()}
-    return Evidence(about, means, shares=heat.attention_shares(maps))
+    return Evidence(about, means)
 
 
 @functools.lru_cache(maxsize=1)
@@ -127,12 +127,6 @@ def measure(view, task, names, settings, progress=True) -> Evidence:
         view, task, view.images(few), groups, settings, progress
     )
     tables = [means_of(faces, groups, seed) for faces in (found.per_face, changes)]
-    fine = len(found.about["field_of_view"]) >= heat.LEAST_CELLS
-    if found.about["dataset"] in heat.ALIGNED and fine:
-        shares = {method: heat.attention_shares(maps[method]) for method in settings["methods"]}
-        for method, table in (shares | {"gradcam": found.shares}).items():
-            own = table.add_prefix("attention_").assign(method=method, face=range(len(table)))
-            tables.append(means_of(own, groups, seed))
     if found.about["dataset"] == "synthetic":
         masks = evidence_masks(few, task, view.target(task).size)
         tables.append(localisation(maps, masks, groups, seed))

@@ -121,5 +121,5 @@ def trusted(methods) -> str:
         f"{checked - int(best['fails'])} of {checked} randomisation checks."
     )
     if best["wins"] * 2 <= total:
-        return f"**No method is to be trusted on single faces**: the best, {name}, wins {told}"
+        return f"**No method was shown to be right on single faces**: the best, {name}, wins {told}"
     return f"**To be trusted most: {name}**; it wins {told}"

@@ -90,8 +90,6 @@ def split_composition(table, dataset):
 
 def face_grid(images, titles, dataset, title, columns=6):
     """Faces [height, width, 3], uint8 or 0..1, in a grid, each with a line of text above it."""
-    if len(images) != len(titles):
-        raise ValueError(f"{len(images)} images with {len(titles)} titles; expected one each")
     rows = -(-len(images) // columns)
     figure, grid = theme.canvas(rows, columns, 1.95 * rows + 1, 1.6 * columns, squeeze=False)
     for axes in grid.ravel():

@@ -18,22 +18,19 @@ def learning_curves(history, quantity, dataset, label="", baseline=None):
     `history` has a row an epoch and columns `quantity` (such as `loss`, `age_mae`,
     `gender_accuracy`) and `val_<quantity>`.
     """
-    if not {quantity, f"val_{quantity}"} & set(history):
+    if not {quantity, f"val_{quantity}"} <= set(history):
         raise DataError(f"no history holds {quantity!r}; it has {', '.join(history) or 'nothing'}")
     figure, axes = theme.canvas(height=4.0)
     epoch = np.arange(1, len(history) + 1)
     name = quantity.replace("_mae", " error").replace("_", " ")
-    if quantity in history:
-        axes.plot(epoch, history[quantity], "--", color=theme.GREY, lw=1.8, label="training")
-    values = history.get(f"val_{quantity}", pd.Series(dtype=float))
-    title = f"Training {name} by epoch; no validation was recorded"
-    if values.notna().any():
-        falling = quantity == "loss" or quantity.endswith(("_mae", "_loss", "_mse"))
-        best = int(values.argmin() if falling else values.argmax())
-        style = {"color": theme.BLACK, "lw": 2.4, "markevery": [best], "ms": 7}
-        axes.plot(epoch, values, "-o", label="validation", **style)
-        title = f"Validation {name} is best in epoch {best + 1} of {values.notna().sum()}"
-        title += f": {values.iloc[best]:.3g}"
+    axes.plot(epoch, history[quantity], "--", color=theme.GREY, lw=1.8, label="training")
+    values = history[f"val_{quantity}"]
+    falling = quantity == "loss" or quantity.endswith(("_mae", "_loss", "_mse"))
+    best = int(values.argmin() if falling else values.argmax())
+    style = {"color": theme.BLACK, "lw": 2.4, "markevery": [best], "ms": 7}
+    axes.plot(epoch, values, "-o", label="validation", **style)
+    title = f"Validation {name} is best in epoch {best + 1} of {len(values)}: "
+    title += f"{values.iloc[best]:.3g}"
     if baseline is not None:
         axes.axhline(baseline, color=theme.RED, ls=":", lw=1.8, label="baseline")
     task, _, metric = quantity.rpartition("_")

@@ -81,6 +81,11 @@ def _of_best(held, name):
     return table[table["run"] == wanted], best["label"].iloc[0]
 
 
+def _faces(study, run, split="test"):
+    """How many faces of a split a run was scored on."""
+    return int((study.predictions[run]["split"] == split).sum())
+
+
 def comparison(held, study, dataset):
     """What the first table shows, beside what others report; the baseline would squeeze it."""
     table, best = held["comparison"], held["best"].iloc[0]
@@ -91,7 +96,8 @@ def comparison(held, study, dataset):
     title = f"{best['label']}: {in_words(*best[['task', 'value']])}, baseline "
     title += written(guess[best["task"]], metric=HEADLINE[best["task"]], unit=True)
     figure, chosen = theme.dot_panels(_runs(table), lines), best["chosen_on"]
-    return theme.finish(figure, title, dataset, "comparison", chosen_on=chosen)
+    n = _faces(study, best["run"])
+    return theme.finish(figure, title, dataset, "comparison", n, chosen_on=chosen)
 
 
 def front(cost, value, lower):
@@ -127,10 +133,12 @@ def cost(held, study, dataset):
         ends.append(on.iloc[[0, -1]])
     for axes in grid.ravel()[len(tasks) :]:
         axes.set_visible(False)
-    ratio, values = ends[0]["x"].iloc[1] / ends[0]["x"].iloc[0], ends[0]["value"]
-    told = [written(value, metric=HEADLINE[tasks[0]], unit=True) for value in values]
-    title = f"{ratio:,.3g} times the operations take {NAMES[tasks[0]]} from {told[0]} to {told[1]}"
-    return theme.finish(theme.legend(figure, known), title, dataset, "cost")
+    first, last = (row for _, row in ends[0].iterrows())
+    told = [written(row["value"], metric=HEADLINE[tasks[0]], unit=True) for row in (first, last)]
+    title = f"{NAMES[tasks[0]]}: {told[0]} by {first['label']}; {told[1]} by {last['label']}, for "
+    title += f"{last['x'] / first['x']:,.3g} times the operations"
+    n = _faces(study, held["best"]["run"].iloc[0])
+    return theme.finish(theme.legend(figure, known), title, dataset, "cost", n)
 
 
 def subgroups(held, study, dataset):
@@ -147,9 +155,13 @@ def subgroups(held, study, dataset):
         f"{gap[end]} ({written(gap[f'{end}_value'], metric=gap['metric'], unit=True)})"
         for end in ("worst", "best")
     )
-    title = f"{label} fails most often in {NAMES[gap['task']]} on {worst}, least on {least}"
-    figure = theme.dot_panels(rows, [*lines, ZERO[-1]])
-    return theme.finish(figure, title, dataset, "subgroups", small=SMALL)
+    fails = "errs most" if gap["task"] == "age" else "fails most often"
+    title = f"{label} {fails} in {NAMES[gap['task']]} on {worst}, least on {least}"
+    figure, n = (
+        theme.dot_panels(rows, [*lines, ZERO[-1]]),
+        _faces(study, held["best"]["run"].iloc[0]),
+    )
+    return theme.finish(figure, title, dataset, "subgroups", n, small=SMALL)
 
 
 def reliability(held, study, dataset):
@@ -174,7 +186,8 @@ def reliability(held, study, dataset):
         way = "over" if p.max(axis=1).mean() > (p.argmax(axis=1) == labels).mean() else "under"
         titles.append(f"{NAMES[row.task]} is {way}confident by {row.ece:.1%}")
     grid[0, 0].set(ylabel="accuracy")
-    return theme.finish(theme.legend(figure, known), "; ".join(titles), dataset, "reliability")
+    told, n = "; ".join(titles), _faces(study, table["run"].iloc[0])
+    return theme.finish(theme.legend(figure, known), told, dataset, "reliability", n)
 
 
 def age_coverage(held, study, dataset):
@@ -206,9 +219,10 @@ def label_noise(held, study, dataset):
     rows = pd.concat([_panels(tops, row="best network"), _panels(bounds, **style)])
     costs = abs(bounds["value"] - (bounds["task"] != "age")).groupby(bounds["task"], sort=False)
     costs = [in_words(task, cost.min()) for task, cost in costs]
-    title = f"Label noise alone costs even a perfect network at least: {'; '.join(costs)}"
-    figure, groups = theme.dot_panels(rows), int(bounds["groups"].max())
-    return theme.finish(figure, title, dataset, "label_noise", groups=groups)
+    title = f"On copies of one photograph label noise alone costs at least: {'; '.join(costs)}"
+    groups = bounds.groupby("kind")["groups"].max().items()
+    groups = " and ".join(f"{count:,} of {kind}" for kind, count in groups)
+    return theme.finish(theme.dot_panels(rows), title, dataset, "label_noise", groups=groups)
 
 
 def _gains(table, prefix, **columns):
@@ -261,7 +275,8 @@ def curves(held, study, dataset):
         guess = held["comparison"][task].iloc[-1]
         known["baseline"] = axes.axhline(guess, color=theme.RED, ls=":", lw=1.5)
     title = f"{sum(early)} of {len(early)} validation curves peak before their last epoch"
-    return theme.finish(theme.legend(figure, known), title, dataset, "curves")
+    n = _faces(study, table["run"].iloc[0], "val")
+    return theme.finish(theme.legend(figure, known), title, dataset, "curves", n)
 
 
 def ablations(held, study, dataset):
@@ -280,10 +295,14 @@ def ablations(held, study, dataset):
         axes.set_xticks([], minor=True)
     judged = rows[(rows["split"] == "val") & (rows["task"] == "age") & (rows["p_holm"] < 0.05)]
     top = judged.sort_values("value").iloc[[0, -1][: len(judged)]]
-    told = [f"{row.change} ({row.variant}) {row.value:+.2f} years" for row in top.itertuples()]
-    told = "; ".join(told).replace("-", "\u2212") or "all within chance"
+    ways = np.where(top["value"] > 0, "better", "worse")
+    told = [
+        f"{row.change} ({row.variant}) {abs(row.value):.2f} years {way}"
+        for row, way in zip(top.itertuples(), ways, strict=True)
+    ]
+    told = "; ".join(told) or "all within chance"
     title = f"Largest loss and gain in age: {told}"
-    return theme.finish(figure, title, dataset, "ablations")
+    return theme.finish(figure, title, dataset, "ablations", val["n"].max())
 
 
 def sizes(held, study, dataset):

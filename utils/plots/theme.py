@@ -85,21 +85,15 @@ def colour(model):
     return MODEL_COLOURS[model]
 
 
-def annotated(axes, values, texts, rows, columns, limits, size=12):
+def annotated(axes, values, texts, rows, columns, limits):
     """Heat-map of an array [rows, columns] with a text in each cell; NaN is left white.
 
-    `limits` are the values of the palest and the darkest colour. A text is black or white,
-    whichever reads better.
+    `limits` are the values of the palest and the darkest colour.
     """
-    picture = axes.imshow(values, cmap=HEATMAP, vmin=limits[0], vmax=limits[1], aspect="auto")
-    for (i, j), value in np.ndenumerate(values):
-        red, green, blue, _ = (1, 1, 1, 1) if value != value else picture.to_rgba(value)
-        tint = BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
-        axes.text(j, i, texts[i][j], ha="center", va="center", color=tint, fontsize=size)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.grid(False)
-    axes.tick_params(length=0)
+    style = {"cmap": HEATMAP, "cbar": False, "vmin": limits[0], "vmax": limits[1]}
+    style |= {"annot": np.array(texts), "fmt": "", "annot_kws": {"fontsize": 12}}
+    sns.heatmap(values, ax=axes, xticklabels=columns, yticklabels=rows, **style)
+    axes.tick_params(length=0, labelrotation=0)
 
 
 def density(axes, x, y, width, least, **options):

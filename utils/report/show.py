@@ -9,12 +9,11 @@ from IPython.display import Markdown, display
 
 from utils import plan
 from utils import vocabulary as words
-from utils.explain.maps import METHOD_LABELS
 from utils.files import read_json
 from utils.notebook import show
 from utils.paths import ROOT
 
-LABELS = words.METRIC_LABELS | words.TASK_LABELS | words.DATASET_LABELS | METHOD_LABELS
+LABELS = words.METRIC_LABELS | words.TASK_LABELS | words.DATASET_LABELS
 
 
 def find_study(study_dir: str) -> Path:
