@@ -61,7 +61,7 @@ def test_the_ablations_are_sound():
     assert named >= {"start", "image_mode", "age", "tasks", "flip_tta", "first_study"}
     configs = plan.configs(profile)
     later = [bool(config.start_from or config.teachers) for config in configs]
-    assert sum(later) == 5 and later[-5:] == [True] * 5  # these come last
+    assert sum(later) == 6 and later[-6:] == [True] * 6  # these come last
     wanted = {k: v for k, v in profile.primary.items() if k in plan.RunConfig.model_fields}
     main = [c for c in configs if wanted.items() <= c.model_dump().items()]
     fair = [c for c in main if c.learning_rate and (c.split, c.study) == ("group", "")]
@@ -82,7 +82,7 @@ def test_the_ablations_are_sound():
         (True, 0.05, f"{start}-rate0.001-distilled"),
         (True, 0.05, "utkface-alexnet-finetune-128-seed129-coral_split-rate0.0003"),
     ]
-    assert [bool(config.teachers) for config in configs[-5:]] == [True, *[False] * 4]
+    assert [bool(config.teachers) for config in configs[-6:]] == [True, *[False] * 5]
 
 
 def test_the_published_runs_are_found_by_their_settings():
@@ -142,3 +142,15 @@ def test_every_setting_that_is_not_the_usual_is_in_the_name():
     odd = {"image_mode": "grey48", "age_loss": "class", "head_width": 1000, "flip_tta": False}
     name = plan.RunConfig(**plain, **odd, limit=9).run
     assert name == "utkface-vgg19-linear_probe-96-seed129-grey48-class-wide1000-no_flip-n9"
+
+
+def test_a_network_from_scratch_may_go_on_and_its_schedule_is_in_its_name():
+    first, then = (
+        plan.RunConfig(
+            dataset="wiki", protocol="regress", phases=[PHASE | {"epochs": n}], start_from=s
+        )
+        for n, s in ((45, ""), (50, "the first"))
+    )
+    assert first.label == "WIKI regressor, 96 px, 45 epochs" and first.study == then.study == ""
+    assert then.label == "WIKI regressor, 96 px, 50 epochs, continued"
+    assert plan.RunConfig(start_from="a backbone's").study == "ablation"

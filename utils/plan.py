@@ -130,7 +130,7 @@ class RunConfig(Checked):
 
     @pydantic.model_validator(mode="after")
     def _settle(self):
-        if self.protocol in OWN_NETWORKS:
+        if own := self.protocol in OWN_NETWORKS:
             if self.age_loss != "distribution" or self.head_width:
                 raise ValueError(
                     f"age_loss={self.age_loss!r}, head_width={self.head_width}: protocol "
@@ -153,7 +153,7 @@ class RunConfig(Checked):
         if not self.epochs and not self.start_from:
             raise ValueError("epochs=0: expected at least 1, or a run in start_from to score")
         self._check_recipe()
-        if self._unusual(PLAIN):
+        if self._unusual(name for name in PLAIN if not own or name != "start_from"):
             self.study = "ablation"
         return self
 

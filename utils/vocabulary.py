@@ -170,6 +170,8 @@ def run_label(config: dict) -> str:
             words = words.get(value) if isinstance(value, str | bool) else None
         if value != usual and words and not (own and field == "weights"):
             parts.append(words)
+    if own and config.get("phases"):
+        parts.append(f"{config['epochs']} epochs")
     tasks = config.get("tasks") or TASKS
     if not own and set(tasks) < set(TASKS) and protocol != "off_the_shelf":
         parts.append(" and ".join(TASK_LABELS[task] for task in tasks) + " only")
