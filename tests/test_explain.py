@@ -327,12 +327,14 @@ def test_an_age_is_scored_by_its_change_as_a_share_of_the_blanks(slope):
         assert lines.isna().all(axis=None) and per_face["deletion_auc"].isna().all()
 
 
-def test_ties_are_broken_at_random_not_by_place(spot_target, faces):
+def test_ties_are_broken_at_random_not_by_place_and_misfits_are_named(spot_target, faces, spot):
     flat = {"gradcam": np.zeros((8, 24, 24))}
     _, curves = checks.faithfulness(spot_target, faces, flat, ONES, steps=2)
     values = curves[curves["mode"] == "deletion"]["value"].to_numpy()
     # By place, half the pixels would hold the whole spot; at random, half of it.
     assert values[1] > values[2] + 0.02
+    with pytest.raises(ValueError, match=r"maps of 'gradcam' have shape \(8, 12, 24\)"):
+        checks.faithfulness(spot_target, faces, {"gradcam": spot[:, ::2]}, ONES)
 
 
 def test_near_duplicates_widen_the_intervals():
@@ -358,6 +360,8 @@ def test_cascade_starts_at_one_and_repeats(model, images):
     control, faces = checks.cascade(target, images, "center_gaussian", stages=2)
     assert control["value"].iloc[-1] == 1
     assert (faces["emprt"] == 0).all() and (faces["vanished"] == 0).all()
+    with pytest.raises(ValueError, match="expected 2 or more"):
+        checks.cascade(target, images, "gradcam", stages=1)
 
 
 def test_vanished_maps_are_counted_apart_and_noise_is_more_complex():

@@ -15,9 +15,8 @@ from utils import study
 from utils.backbones import layers  # noqa: F401  saved networks hold these layers
 from utils.backbones.networks import FEATURES, build_network, cut
 from utils.files import DataError, digest_of, read_json, unreadable
-from utils.paths import ROOT, runs_dir
+from utils.paths import SHIPPED, runs_dir
 
-SHIPPED = ROOT / "data" / "models"
 NEEDED = ("age", "gender", "ethnicity")
 
 

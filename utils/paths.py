@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = ROOT / "data" / "models"  # the networks that come with the project
 DRIVE = "/content/drive"  # where Colab mounts Google Drive
 
 

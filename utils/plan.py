@@ -11,7 +11,7 @@ from typing import Literal
 import pydantic
 import yaml
 
-from utils.paths import ROOT
+from utils.paths import ROOT, SHIPPED
 from utils.vocabulary import OWN_NETWORKS, OWN_TASKS, TASKS, run_label
 
 FOLDER = ROOT / "profiles"
@@ -138,8 +138,8 @@ class RunConfig(Checked):
                 )
             self.model, self.weights = OWN_NETWORKS[self.protocol], "none"
             self.tasks = list(OWN_TASKS[self.protocol])
-        shipped = ROOT / "data" / "models"  # there is none where only the code was copied
-        if self.weights == "shipped" and shipped.is_dir() and not (shipped / self.model).is_dir():
+        # There is no such folder where only the code was copied.
+        if self.weights == "shipped" and SHIPPED.is_dir() and not (SHIPPED / self.model).is_dir():
             told = "expected 'imagenet' (a download, or FACES_WEIGHTS_DIR) or 'none'"
             raise ValueError(f"weights='shipped': there are none of {self.model}; {told}")
         self.tasks = [task for task in TASKS if task in self.tasks]  # one order for all runs

@@ -60,8 +60,7 @@ def seed_noise(study):
 
 def _mean_of(scores, runs, split, noise, rng):
     """Images of a member, and by task (mean over its runs, resampled with noise, faces)."""
-    found = [scores(run, split) for run in runs]
-    made = {}
+    found, made = [scores(run, split) for run in runs], {}
     for task in dict.fromkeys(task for _, held in found for task in held):
         values, spreads, n = zip(*(held[task] for _, held in found if task in held), strict=True)
         scale = noise.get((split, task), 0.0) / np.sqrt(len(values))
@@ -78,11 +77,9 @@ def compared(scores, members, noise, seed=129):
     """
     first, rows, rng = members[0][1], [], np.random.default_rng(seed)
     for split in SPLITS:
-        base_images, base = _mean_of(scores, first, split, noise, rng)
+        reference = base_images, base = _mean_of(scores, first, split, noise, rng)
         for label, runs, tasks in members:
-            images, own = base_images, base
-            if runs != first:
-                images, own = _mean_of(scores, runs, split, noise, rng)
+            images, own = reference if runs == first else _mean_of(scores, runs, split, noise, rng)
             for task in (task for task in tasks if task in own and task in base):
                 value, spread, n = own[task]
                 low, high = interval(spread)

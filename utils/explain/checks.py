@@ -112,6 +112,9 @@ def faithfulness(target, images, maps, classes, steps=20, seed=129):
     images, faces, lines = np.asarray(images, np.float32), [], []
     for method, heat in maps.items():
         few = len(heat)
+        if np.shape(heat)[1:] != images.shape[1:3] or not 0 < few <= len(images):
+            shapes = f"{np.shape(heat)}; expected {images.shape[:3]}"
+            raise ValueError(f"maps of {method!r} have shape {shapes}, or fewer maps")
         row, asked = {"method": method, "face": np.arange(few)}, (images[:few], classes[:few])
         curves = _curves(target, asked[0], _ranks(heat, seed), asked[1], steps)
         for mode, values in curves.items():
@@ -205,6 +208,8 @@ def cascade(target, images, method, stages=6, groups=None, seed=129, original=No
 
     from utils.explain.cams import explain  # here: likewise
 
+    if stages < 2:
+        raise ValueError(f"stages {stages}; expected 2 or more")
     options = {"classes": target.classes(target.logits(images)), "seed": seed} | options
     original = explain(target, images, method, **options) if original is None else original
     copy = keras.models.clone_model(target.net)

@@ -157,10 +157,8 @@ def subgroups(held, study, dataset):
     )
     fails = "errs most" if gap["task"] == "age" else "fails most often"
     title = f"{label} {fails} in {NAMES[gap['task']]} on {worst}, least on {least}"
-    figure, n = (
-        theme.dot_panels(rows, [*lines, ZERO[-1]]),
-        _faces(study, held["best"]["run"].iloc[0]),
-    )
+    n = _faces(study, held["best"]["run"].iloc[0])
+    figure = theme.dot_panels(rows, [*lines, ZERO[-1]])
     return theme.finish(figure, title, dataset, "subgroups", n, small=SMALL)
 
 
