@@ -42,14 +42,14 @@ def finish(figure, title, dataset, caption="", n=None, **values):
     with the data set and the number of faces `n`, if given. The data set `synthetic` puts that word
     into the title.
     """
+    name = DATASET_LABELS.get(dataset, dataset)
     if caption in _LOOK["captions"]:
-        caption = _LOOK["captions"][caption].format(intervals=INTERVALS, **values)
+        caption = _LOOK["captions"][caption].format(intervals=INTERVALS, data=name, **values)
     title = title[:1].upper() + title[1:]
     if dataset == "synthetic" and "synthetic" not in title.lower():
         title = f"{title} (synthetic faces)"
     note = [caption.rstrip(".")] if caption else []
     if n is not None:
-        name = DATASET_LABELS.get(dataset, dataset)
         note.append(f"{name[:1].upper()}{name[1:]}, n = {int(n):,} faces")
     text = ". ".join(note) + "." if note else ""
     columns = int(figure.get_figwidth() * 8.0)
