@@ -185,6 +185,13 @@ def test_links_paths_and_commands_exist(path):
 def test_recipes_run_as_they_stand(name, tmp_path):
     text = (ROOT / "docs" / f"{name}.md").read_text()
     script = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
+    (profile,) = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    script += f"""
+import yaml
+from utils import plan
+steps = plan.steps(plan.Profile(**yaml.safe_load({profile!r})))
+assert [step.config.model for step in steps if step.config][0] == "mobilenetv2"
+"""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "FACES_WORK_DIR": str(tmp_path)}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

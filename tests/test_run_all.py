@@ -319,7 +319,7 @@ def test_an_old_python_is_refused_with_the_way_out(tmp_path):
     shutil.copy(ROOT / "run_all.sh", tmp_path)
     values = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
     ended = subprocess.run(
-        [str(tmp_path / "run_all.sh"), "smoke"], env=values, capture_output=True, text=True
+        [str(tmp_path / "run_all.sh")], env=values, capture_output=True, text=True
     )
     assert ended.returncode == 2
     assert "Python 3.11 or newer is needed; python3 here is Python 3.8.1" in ended.stderr
@@ -336,6 +336,9 @@ def test_a_machine_with_another_backend_and_its_packages_installs_nothing(tmp_pa
     python.chmod(0o755)
     for name in ("run_all.sh", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "profiles").mkdir()
+    for name in ("smoke", "mine"):  # a reader's own profile is as good as ours
+        (tmp_path / f"profiles/{name}.yaml").touch()
     values = {"PATH": f"{python.parent}:/usr/bin:/bin", "VIRTUAL_ENV": str(tmp_path)}
     command = [str(tmp_path / "run_all.sh"), "smoke"]
 
@@ -346,6 +349,9 @@ def test_a_machine_with_another_backend_and_its_packages_installs_nothing(tmp_pa
     assert run("jax").returncode == 0
     calls = (tmp_path / "calls").read_text()
     assert "utils.report.study smoke" in calls and "pip" not in calls
+    command[1] = "mine"
+    assert run("jax").returncode == 0
+    assert "utils.report.study mine" in (tmp_path / "calls").read_text()
     command[1] = "lint"  # needs more than a study
     assert run("jax").returncode == 2 and "pip" in (tmp_path / "calls").read_text()
     command[1] = "smoke"
