@@ -38,8 +38,9 @@ def score(table, split, splits=None, n=2000, seed=129):
     if table is None or not (table["split"] == split).any():
         return (), {}
     faces, found = part(table, split).sort_values("image", ignore_index=True), {}
+    drawn = draw(faces, splits, n, seed)
     for task in tasks_of(faces):
-        values = scored(faces, draw(faces, splits, n, seed), task, HEADLINE[task])
+        values = scored(faces, drawn, task, HEADLINE[task])
         found[task] = (*values, int(known(faces, task).sum()))
     return tuple(faces["image"]), found
 

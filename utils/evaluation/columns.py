@@ -43,7 +43,7 @@ def known(predictions, task):
     """Mask of the faces with both a true label and a prediction, bool [n]."""
     needed = [words.truth_column(task), *words.prediction_columns(task)]
     require(predictions, needed)
-    return predictions[needed].notna().all(axis=1).to_numpy()
+    return np.logical_and.reduce([predictions[name].notna().to_numpy() for name in needed])
 
 
 def truth(predictions, task):
@@ -56,7 +56,7 @@ def truth(predictions, task):
         bins = np.where(np.isnan(years), -1, words.age_bin(np.nan_to_num(years)))
         return years if task == "age" else bins
     names = words.CLASSES[task]
-    unknown = ", ".join(sorted(set(labels.dropna().astype(str)) - set(names)))
+    unknown = ", ".join(sorted({*map(str, labels.dropna().unique())} - {*names}))
     if unknown:
         raise DataError(f"{column}: unknown label(s) {unknown}; expected {', '.join(names)}")
     return pd.Categorical(labels, categories=names).codes.astype(int)

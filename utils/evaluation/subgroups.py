@@ -29,10 +29,11 @@ def attributes(faces):
 
 def _members(faces):
     """(attributes, their values, mask of the faces): none, one attribute, two, all, crossed."""
-    labels = attributes(faces)
+    labels, everyone = attributes(faces), np.ones(len(faces), bool)
+    of = {(key, one): (labels[key] == one).to_numpy() for key in labels for one in CLASSES[key]}
     for keys in (keys for k in range(len(AXES) + 1) for keys in combinations(labels, k)):
         for values in product(*(CLASSES[key] for key in keys)):
-            mask = (labels[list(keys)] == values).all(axis=1).to_numpy()
+            mask = np.logical_and.reduce([everyone, *map(of.get, zip(keys, values, strict=True))])
             if mask.any():
                 yield keys, values, mask
 

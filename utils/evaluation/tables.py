@@ -91,13 +91,11 @@ def labels_of(study, dataset):
 def _seed_intervals(study, runs, resamples, seed):
     """Ends by system, task and column of those with several seeds, which are drawn with groups."""
     found = {}
-    for system, rows in runs.groupby("system"):
-        held = [part(study.predictions[run], "test") for run in rows["run"].unique()]
-        splits = study.splits.get(rows["dataset"].iloc[0])
+    for (system, dataset), rows in runs.groupby(["system", "dataset"]):
+        tests = [part(study.predictions[run], "test") for run in rows["run"].unique()]
+        held = [(f, draw(f, study.splits.get(dataset), resamples, seed)) for f in tests]
         for task in rows["task"].unique() if len(held) > 1 else ():
-            own = [
-                scored_on(f, draw(f, splits, resamples, seed), task, HEADLINE[task]) for f in held
-            ]
+            own = [scored_on(*one, task, HEADLINE[task]) for one in held]
             low, high = interval(over_seeds(own, seed)[1])
             found |= {(system, task, "ci_low"): low, (system, task, "ci_high"): high}
     return found
