@@ -69,7 +69,7 @@ def test_unknown_labels_are_left_out_and_missing_columns_named(faces):
     table = evaluate(faces)
     assert "ethnicity" not in set(table.query("split == 'test'")["task"])
     assert "ethnicity" in set(table.query("split == 'val'")["task"])
-    with pytest.raises(DataError, match="missing column.*split"):
+    with pytest.raises(DataError, match="lacks the columns.*split"):
         evaluate(faces.drop(columns="split"))
     with pytest.raises(DataError, match="pred_age"):
         statistics(faces.drop(columns="pred_age"), "age")

@@ -160,7 +160,7 @@ def test_the_figure_of_another_set_counts_who_is_worse_than_the_baseline():
 def test_nothing_to_draw_is_one_clear_error():
     tables = [
         (eda.age_histogram, {"age": [np.nan]}, "no row has age"),
-        (eda.age_histogram, {"x": [1]}, "missing column"),
+        (eda.age_histogram, {"x": [1]}, "lacks the columns"),
     ]
     for function, table, message in tables:
         with pytest.raises(ValueError, match=message):

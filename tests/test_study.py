@@ -56,6 +56,15 @@ def test_runs_are_found_by_their_configuration_whatever_their_name(runs):
     assert study.finished(RunConfig(**CONFIG.model_dump() | {"seed": 3})) is None
 
 
+def test_networks_that_differ_in_rate_alone_have_labels_of_their_own():
+    rates = {"usual": 0.0, "own": 0.0003, "other": 0.0}
+    configs = {run: CONFIG.model_dump() | {"learning_rate": rate} for run, rate in rates.items()}
+    configs["other"]["input_size"] = 64
+    label = study.Study(configs=configs).label
+    assert label("usual") == f"{label('own')}, usual rate"
+    assert "rate" not in label("own") + label("other") and label("unknown") == "unknown"
+
+
 # ---------------------------------------------------------------- re-used only if it is the same
 
 

@@ -18,6 +18,13 @@ class DataError(ValueError):
     """Data that cannot be used; the message says what was seen and what to do."""
 
 
+def require(table, columns, what="the table of predictions") -> None:
+    """Raise a DataError that names those of `columns` which a table, or a list of names, lacks."""
+    if missing := [name for name in columns if name not in table]:
+        told = f"{what} lacks the columns {missing}; it has {list(table)[:10]}"
+        raise DataError(f"{told}; expected {list(columns)}: write it again with all of them")
+
+
 def unreadable(path: Path, error: Exception, way: str) -> DataError:
     """The error of a file that cannot be read, in one line, with the way on."""
     return DataError(f"{path} cannot be read ({_first_line(error)}); {way}")

@@ -265,8 +265,13 @@ class Study:
     cross_dataset: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def label(self, run: str) -> str:
-        """Name of a run for readers."""
-        return run_label(self.configs[run]) if run in self.configs else run
+        """Name of a run for readers; the usual rate is named where others have one of their own."""
+        if run not in self.configs:
+            return run
+        config, said = self.configs[run], run_label(self.configs[run])
+        twins = [one for one in self.configs.values() if run_label(one) == said]
+        own = any(one.get("learning_rate") for one in twins) and not config.get("learning_rate")
+        return f"{said}, usual rate" if own else said
 
     def matching(self, config: RunConfig) -> list[str]:
         """Names of the runs with the settings of `config`."""

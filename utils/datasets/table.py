@@ -11,7 +11,7 @@ import pandera.pandas as pa
 from PIL import Image
 
 from utils.datasets.pictures import open_rgb
-from utils.files import DataError, locked, write_aside
+from utils.files import DataError, locked, require, write_aside
 from utils.vocabulary import ETHNICITIES, FACE_COLUMNS, GENDERS, SPLITS
 
 _SCHEMA = pa.DataFrameSchema(
@@ -28,21 +28,13 @@ _SCHEMA = pa.DataFrameSchema(
 )
 
 
-def need_columns(there, expected, where) -> None:
-    """Raise a DataError that names the columns of `expected` that are not `there`."""
-    missing = [name for name in expected if name not in there]
-    if missing:
-        told = f"{where} lacks the columns {missing}; it has {list(there)[:10]}"
-        raise DataError(f"{told}; expected {list(expected)}")
-
-
 def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
     """Some columns of a CSV as text, empty cells as ''."""
     try:
         table = pd.read_csv(path, dtype=str).fillna("")
     except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
         raise DataError(f"{path} cannot be read ({str(error)[:80]}); get it again") from None
-    need_columns(table.columns, columns, path)
+    require(table, columns, path)
     return table[columns]
 
 
@@ -65,7 +57,7 @@ def check(table: pd.DataFrame) -> pd.DataFrame:
     female or missing), ``ethnicity`` (one of five or missing), ``source``, ``group`` (faces that
     must not be separated) and ``split``. More columns are allowed.
     """
-    need_columns(table.columns, FACE_COLUMNS, "the face table")
+    require(table, FACE_COLUMNS, "the face table")
     table = table.reset_index(drop=True).astype({"age": float})
     for name in ("gender", "ethnicity"):
         # Plain objects with None: the same in memory, in parquet and in tests.

@@ -9,8 +9,8 @@ from PIL import Image
 
 from utils.datasets.archives import find_source
 from utils.datasets.progress import progress_bar
-from utils.datasets.table import FaceSet, cached_table, need_columns, new_table
-from utils.files import DataError, digest_of
+from utils.datasets.table import FaceSet, cached_table, new_table
+from utils.files import DataError, digest_of, require
 from utils.paths import cache_dir
 from utils.vocabulary import ETHNICITIES, GENDERS, MAX_AGE
 
@@ -69,7 +69,7 @@ def _rows(path: Path):
             between = ";" if first.count(";") > first.count(",") else ","  # as spreadsheets write
             reader = csv.DictReader(file, restkey="more", delimiter=between)
             header = reader.fieldnames = [x.strip().lower() for x in reader.fieldnames or []]
-            need_columns(header, COLUMNS, path)
+            require(header, COLUMNS, path)
             yield from reader
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path} is no readable CSV ({error}); get it again") from None

@@ -8,8 +8,8 @@ import pandas as pd
 from scipy.io import loadmat
 
 from utils.datasets.archives import beside, find_source, list_images, match_names
-from utils.datasets.table import FaceSet, need_columns, new_table, read_columns
-from utils.files import DataError
+from utils.datasets.table import FaceSet, new_table, read_columns
+from utils.files import DataError, require
 
 TERMS = "IMDB-WIKI: academic research only; copyright stays with the image owners"
 NAMES = ("wiki_crop", "wiki")
@@ -82,7 +82,7 @@ def read_mat(path: Path) -> pd.DataFrame:
         told = f"{path} is no readable MATLAB file ({str(error)[:80]}); get it again"
         raise DataError(told) from None
     fields = getattr(getattr(struct, "dtype", None), "names", None) or ()
-    need_columns(fields, _FIELDS, f"{path} (its struct 'wiki')")
+    require(fields, _FIELDS, f"{path} (its struct 'wiki')")
     try:
         columns = {ours: np.atleast_1d(struct[name].item()) for name, ours in _FIELDS.items()}
         table = pd.DataFrame(columns).astype(dict.fromkeys(list(columns)[1:], float))

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from utils.evaluation.columns import part, require
+from utils.evaluation.columns import part
 from utils.evaluation.metrics import evaluate, metrics_from, statistics
-from utils.files import DataError
+from utils.files import DataError, require
 
 HELD = 2**25  # counts in memory at a time: all resamples of up to 16,000 groups
 
@@ -83,7 +83,7 @@ def groups_of(predictions, splits=None):
     if splits is None:
         group = predictions.get("group", image)
     else:
-        require(splits, ["image", "group"], "splits")
+        require(splits, ["image", "group"], "the split")
         group = splits.drop_duplicates("image").set_index("image")["group"].reindex(image)
     return np.where(group.isna().to_numpy(), image.to_numpy(object), group.to_numpy(object))
 

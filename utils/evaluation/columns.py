@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from utils import vocabulary as words
-from utils.files import DataError
+from utils.files import DataError, require
 
 AGE_INTERVAL = ("age_q10", "age_q90")  # holds 80 % of the true ages, says the network
 
@@ -21,15 +21,6 @@ def sized_interval(said, low, high, sizes):
     own = np.maximum(high - low, 1.0) / 2  # no interval is narrower than a year
     half = own * np.asarray(sizes["factors"])[np.digitize(said, sizes["edges"])]
     return np.stack([np.maximum(said - half, 0), said + half], axis=-1)
-
-
-def require(predictions, columns, what="predictions"):
-    """Raise a DataError that names the missing columns, if any are missing."""
-    missing = ", ".join(name for name in columns if name not in predictions)
-    if missing:
-        seen = ", ".join(map(str, predictions.columns)) or "none"
-        again = "write the table again with utils.study"
-        raise DataError(f"{what}: missing column(s) {missing}; found: {seen}; {again}")
 
 
 def tasks_of(predictions):

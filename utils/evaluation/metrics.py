@@ -7,8 +7,8 @@ the faces without scoring them again. The values equal scikit-learn's.
 import numpy as np
 import pandas as pd
 
-from utils.evaluation.columns import known, part, predicted, require, tasks_of, truth
-from utils.files import DataError
+from utils.evaluation.columns import known, part, predicted, tasks_of, truth
+from utils.files import DataError, require
 from utils.vocabulary import CLASSES, probability_columns, truth_column
 
 WITHIN_YEARS = 5
@@ -87,7 +87,7 @@ def baseline(labels, splits=("val", "test")):
     beats on mean absolute error; classes: the most frequent one. A table without training faces
     lends its validation faces.
     """
-    require(labels, ["image", "split"], "labels")
+    require(labels, ["image", "split"], "the table of labels")
     fit = labels[labels["split"] == ("train" if (labels["split"] == "train").any() else "val")]
     if fit.empty:
         raise DataError("baseline: no train or val faces; pass a table that has their labels")

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from utils.evaluation.bootstrap import Resamples, draw, gap, groups_of, scored
-from utils.evaluation.columns import known, part, require, tasks_of
+from utils.evaluation.columns import known, part, tasks_of
+from utils.files import require
 from utils.vocabulary import HEADLINE
 
 
@@ -44,7 +45,7 @@ def leaked(predictions, splits):
     Faces that the predictions (of all splits) lack count as training faces if `splits` (columns
     image and group) holds them: training faces are often not written.
     """
-    require(splits, ["image", "group"], "splits")
+    require(splits, ["image", "group"], "the split")
     here = predictions.set_index("image")["split"]
     other = splits["image"].map(here).fillna("train").eq("train").to_numpy()
     groups = pd.Series(groups_of(part(predictions, "test"), splits))

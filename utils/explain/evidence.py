@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from utils.explain.maps import METHODS
-from utils.files import DataError, write_aside
+from utils.files import DataError, require, write_aside
 from utils.vocabulary import run_label
 
 FOLDER, EXAMPLES = "explanations", "examples.npz"
@@ -112,9 +112,7 @@ def load_mean_faces(folder, dataset) -> dict:
 def read_explanations(path) -> pd.DataFrame:
     """Read ``explanations.csv``; an absent file gives an empty table."""
     table = pd.read_csv(path) if Path(path).exists() else pd.DataFrame(columns=COLUMNS)
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise DataError(f"{path} lacks the columns {missing}; expected {COLUMNS}")
+    require(table, COLUMNS, path)
     return table[COLUMNS]
 
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from utils.evaluation.columns import require
 from utils.evaluation.noise import heaping_index
-from utils.files import DataError
+from utils.files import DataError, require
 from utils.plots import theme
 from utils.vocabulary import AGE_BINS, ETHNICITIES, GENDERS, MAX_AGE, SPLITS, age_bin
 
@@ -14,7 +13,7 @@ SMALL = 30  # fewer faces say little about a group
 
 def _labelled(table, *columns):
     """Rows where all `columns` are known; an error where none is left."""
-    require(table, columns, "face table")
+    require(table, columns, "the face table")
     rows = table.dropna(subset=list(columns))
     if rows.empty:
         raise DataError(f"face table: no row has {' and '.join(columns)}; nothing to draw")
@@ -60,7 +59,7 @@ def joint_counts(table, dataset):
 
 def split_composition(table, dataset):
     """Share of each age bin, gender and ethnicity in train, val and test."""
-    require(table, ["split", "group", "age", "gender", "ethnicity"], "face table")
+    require(table, ["split", "group", "age", "gender", "ethnicity"], "the face table")
     used = table[table["split"] != "excluded"]
     parts = [part for part in SPLITS if (used["split"] == part).any()]
     known = used["age"].dropna()

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from utils.evaluation.columns import part, require, tasks_of
+from utils.evaluation.columns import part, tasks_of
 from utils.evaluation.metrics import confusion as confusion_counts
 from utils.evaluation.metrics import metrics_from
-from utils.files import DataError
+from utils.files import DataError, require
 from utils.plots import theme
 from utils.vocabulary import BASELINE, CLASSES, METRIC_LABELS, TASK_LABELS, written
 

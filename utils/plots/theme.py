@@ -74,7 +74,7 @@ def legend(figure, held):
 
 def wrap(text, columns):
     """Break a text into lines of at most `columns` letters, not inside fine-tuning or 96 px."""
-    joined = text.replace(" px", "\N{NO-BREAK SPACE}px")
+    joined = text.replace(" px", "\N{NO-BREAK SPACE}px").replace(" %", "\N{NO-BREAK SPACE}%")
     return "\n".join(textwrap.wrap(joined, columns, break_on_hyphens=False))
 
 
