@@ -25,7 +25,7 @@ FORBIDDEN = {  # finer than the floors
     "evaluation": r"utils\.(?!evaluation|vocabulary|study|plan|files|paths|datasets\.table)",
     "explain": r"utils\.(training|predict|faces)",
 }
-MOST_LINES, MOST_IN_FUNCTION, MOST_BYTES = 12_121, 40, 10_000_000
+MOST_LINES, MOST_IN_FUNCTION, MOST_BYTES = 12_120, 40, 10_000_000
 HEAVY = {"keras", "tensorflow", "tf_keras_vis", "jax"}  # the one reason to import inside a function
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -46,11 +46,8 @@ def goals(comparison, dataset):
                 sign = -1 if HEADLINE[task] in LOWER_IS_BETTER else 1
                 missing, years = sign * (goal - row["value"]), HEADLINE[task] in IN_YEARS
                 told = f"{missing:.3f} years" if years else f"{100 * missing:.1f} points"
-                met = {
-                    "met": bool(missing <= 0),
-                    "told": f"no, by {told}" if missing > 0 else "yes",
-                }
-                rows.append({**row, "of": of, "goal": goal, **met})
+                met = {"told": f"no, by {told}" if missing > 0 else "yes"}
+                rows.append({**row, "of": of, "goal": goal, "met": bool(missing <= 0), **met})
     return pd.DataFrame(rows, columns=["of", *BEST, "goal", "met", "told"])
 
 

@@ -92,9 +92,11 @@ def _seed_intervals(study, runs, resamples, seed):
     """Ends by system, task and column of those with several seeds, which are drawn with groups."""
     found = {}
     for (system, dataset), rows in runs.groupby(["system", "dataset"]):
+        if rows["run"].nunique() < 2:
+            continue
         tests = [part(study.predictions[run], "test") for run in rows["run"].unique()]
         held = [(f, draw(f, study.splits.get(dataset), resamples, seed)) for f in tests]
-        for task in rows["task"].unique() if len(held) > 1 else ():
+        for task in rows["task"].unique():
             own = [scored_on(*one, task, HEADLINE[task]) for one in held]
             low, high = interval(over_seeds(own, seed)[1])
             found |= {(system, task, "ci_low"): low, (system, task, "ci_high"): high}
